@@ -1,0 +1,49 @@
+"""The four verbs of an agent (and `init`). Lives here: the abstract door. Does not: any method."""
+
+import abc
+
+import equinox as eqx
+from jaxtyping import PyTree
+
+from trmrl.types import (
+    Decision,
+    EnvSpec,
+    Memory,
+    Metrics,
+    PRNGKey,
+    TrainState,
+    Timestep,
+    Trajectory,
+)
+
+
+class AbstractAgent(eqx.Module):
+    """A way of learning. Final subclasses hold configuration only: whatever learns is in TrainState.
+
+    start: an empty mind. act: one decision per lane. adapt: what happens to a mind between two
+    episodes of a trial. update: what a finished trial teaches.
+    """
+
+    @abc.abstractmethod
+    def init(self, spec: EnvSpec, *, key: PRNGKey) -> TrainState:
+        """Return the state before the first update."""
+
+    @abc.abstractmethod
+    def start(self, model: PyTree, num_lanes: int) -> Memory:
+        """Return an empty memory, every leaf with leading axis `num_lanes`."""
+
+    @abc.abstractmethod
+    def act(
+        self, model: PyTree, memory: Memory, timestep: Timestep, *, explore: bool, key: PRNGKey
+    ) -> tuple[Memory, Decision]:
+        """Take a `[B]` timestep into memory and answer it; `explore=False` is deterministic."""
+
+    @abc.abstractmethod
+    def adapt(
+        self, model: PyTree, memory: Memory, episode: Trajectory, *, key: PRNGKey
+    ) -> Memory:
+        """Digest a finished episode `[H, B]` before the next one of the same trial."""
+
+    @abc.abstractmethod
+    def update(self, train_state: TrainState, trial: Trajectory) -> tuple[TrainState, Metrics]:
+        """Learn from a trial `[K, H, B]`; pure, and jitted by the caller."""

@@ -1,0 +1,89 @@
+"""The only place where an agent meets a world: K episodes of H steps on one task, with one memory.
+
+Lives here: the interaction, for JAX worlds and host worlds alike. Does not live here: learning,
+scores, or any knowledge of a particular agent or world.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from trmrl.agents._base import AbstractAgent
+from trmrl.envs._base import AbstractEnvs
+from trmrl.types import PRNGKey, Task, Timestep, Trajectory
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled_act(agent: AbstractAgent, treedef: Any, explore: bool) -> Callable:
+    """Return `act` with idle lanes' memory frozen, compiled once per agent and kind of model.
+
+    The model travels as a flat list: on the host, dispatch is a good part of the cost of acting.
+    """
+
+    @jax.jit
+    def act(leaves, memory, timestep, valid, key, t):
+        model = jax.tree.unflatten(treedef, leaves)
+        step_key = jax.random.fold_in(key, t)
+        seen, decision = agent.act(model, memory, timestep, explore=explore, key=step_key)
+        lane = lambda x: valid.reshape((-1,) + (1,) * (x.ndim - 1))
+        memory = jax.tree.map(lambda new, old: jnp.where(lane(new), new, old), seen, memory)
+        return memory, decision
+
+    return act
+
+
+def run_trial(
+    agent: AbstractAgent,
+    model: PyTree,
+    envs: AbstractEnvs,
+    tasks: Task,
+    *,
+    num_episodes: int | None = None,
+    explore: bool,
+    key: PRNGKey,
+) -> Trajectory:
+    """Live one trial on each of `B` tasks; returns a `[K, H, B]` trajectory.
+
+    A lane whose episode ends early idles to the end of its slot: its rows are marked
+    `valid=False` and its memory is frozen. `num_episodes` defaults to the family's own `K`.
+    """
+    space, horizon = envs.spec.action_space, envs.spec.horizon
+    num_episodes = num_episodes or envs.spec.num_episodes
+    num_lanes = jax.tree.leaves(tasks)[0].shape[0]
+    leaves, treedef = jax.tree.flatten(model)
+    act = _compiled_act(agent, treedef, explore)
+    yes, no = np.ones(num_lanes, bool), np.zeros(num_lanes, bool)
+    lanes, steps = np.arange(num_lanes), np.arange(horizon, dtype=np.int32)
+
+    def episode(carry, k):
+        memory, prev_action, prev_reward, trial_start = carry
+        reset_key, act_key, adapt_key = jax.random.split(jax.random.fold_in(key, k), 3)
+        env_state, obs = envs.reset(tasks, key=reset_key)
+        timestep = Timestep(obs, prev_action, prev_reward, yes, trial_start)
+
+        def interact(carry, t):
+            env_state, memory, timestep, valid = carry
+            memory, decision = act(leaves, memory, timestep, valid, act_key, t)
+            env_state, outcome = envs.step(env_state, decision.action)
+            row = Trajectory(timestep, decision, outcome, valid)
+            action = space.encode(decision.action)
+            timestep = Timestep(outcome.next_obs, action, outcome.reward, no, no)
+            valid = valid & ~(outcome.terminated | outcome.truncated)
+            return (env_state, memory, timestep, valid), row
+
+        carry = env_state, memory, timestep, yes
+        (_, memory, _, _), rows = envs.scan(interact, carry, steps)
+        memory = agent.adapt(model, memory, rows, key=adapt_key)
+        last = rows.valid.sum(axis=0) - 1, lanes
+        action = space.encode(rows.decision.action[last])
+        return (memory, action, rows.outcome.reward[last], no), rows
+
+    nothing = np.zeros((num_lanes, space.size), np.float32), np.zeros(num_lanes, np.float32)
+    carry = agent.start(model, num_lanes), *nothing, yes
+    _, trial = envs.scan(episode, carry, np.arange(num_episodes, dtype=np.int32))
+    return trial

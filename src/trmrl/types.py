@@ -72,6 +72,12 @@ class EnvSpec:
     ceiling: float | None = None
     summary: str = ""
 
+    def check_split(self, split: str) -> None:
+        """Raise `TrmrlError` unless this family has the split."""
+        if split not in self.splits:
+            has = ", ".join(self.splits)
+            raise TrmrlError(f"{self.name} has no split {split!r}: choose one of {has}")
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)

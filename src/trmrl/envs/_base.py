@@ -22,8 +22,8 @@ class AbstractEnvs(eqx.Module):
     compiles a function that steps them: `equinox.filter_jit`, or nothing at all on the host.
     """
 
-    scan: eqx.AbstractClassVar[Callable]
-    jit: eqx.AbstractClassVar[Callable]
+    scan: eqx.AbstractVar[Callable]
+    jit: eqx.AbstractVar[Callable]
     spec: eqx.AbstractVar[EnvSpec]
 
     def sample_tasks(self, split: str, num_tasks: int, *, key: PRNGKey) -> Task:

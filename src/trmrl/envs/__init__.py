@@ -1,0 +1,40 @@
+"""The menu of worlds: a name is one MDP. Families are imported when they are asked for."""
+
+import difflib
+import importlib
+from collections.abc import Callable
+
+from trmrl.envs._base import AbstractEnvs
+from trmrl.types import TrmrlError
+
+
+def _lazily(module: str, maker: str) -> Callable[[str], AbstractEnvs]:
+    """Return a maker that imports its family when it is called."""
+    return lambda name: getattr(importlib.import_module(f"trmrl.envs.{module}"), maker)(name)
+
+
+ENVS: dict[str, Callable[[str], AbstractEnvs]] = {
+    "bandit-n10-k5": _lazily("bandit", "make"),
+    "bandit-n100-k10": _lazily("bandit", "make"),
+    "half-cheetah-vel": _lazily("mujoco.cheetah", "half_cheetah_vel"),
+    "half-cheetah-dir": _lazily("mujoco.cheetah", "half_cheetah_dir"),
+}
+PATTERNS = {"bandit-": _lazily("bandit", "make")}  # families whose names carry numbers
+
+
+def make(name: str) -> AbstractEnvs:
+    """Return a family of worlds by name; `name+task` shows agents the task itself (the oracle).
+
+    Raises `TrmrlError` on a name nobody knows, with the nearest ones.
+    """
+    base, plus, suffix = name.partition("+")
+    maker = ENVS.get(base) or next((m for p, m in PATTERNS.items() if base.startswith(p)), None)
+    if maker is None or (plus and suffix != "task"):
+        near = difflib.get_close_matches(base, ENVS, n=3, cutoff=0.4) or list(ENVS)
+        raise TrmrlError(f"unknown env {name!r}: did you mean {', '.join(near)}?")
+    envs = maker(base)
+    if not plus:
+        return envs
+    from trmrl.envs.oracle import show_task
+
+    return show_task(envs)

@@ -1,0 +1,148 @@
+"""What every MuJoCo family shares: many simulations of one model, stepped on a thread pool.
+
+Lives here: models by file name, the pool of simulations, reset with noise, save and restore, and
+the check for lanes that diverged. Does not live here: observations, rewards, tasks, any one family.
+"""
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo's compiled modules carry no type stubs.)
+
+import functools
+import os
+import sys
+import weakref
+from importlib import resources
+
+import mujoco
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from mujoco.batch import Batch
+
+from trmrl.types import Array, TrmrlError
+
+_NO_STAGE = mujoco.mjtStage.mjSTAGE_NONE.value
+_MAX_RESTING = 2  # training and an evaluation beside it
+
+
+@functools.lru_cache(maxsize=16)
+def load_model(file: str) -> mujoco.MjModel:
+    """Compile the MJCF `file` of this folder; every caller shares the one model."""
+    xml = resources.files("trmrl.envs.mujoco").joinpath(file).read_text(encoding="utf-8")
+    model = mujoco.MjModel.from_xml_string(xml)
+    # One robot is one island: looking for islands costs 7 % and changes no bit of the result.
+    model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND.value
+    return model
+
+
+def usable_cores() -> int:
+    """Return the number of cores this process may run on."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@functools.lru_cache(maxsize=8)
+def _resting(file: str, num_lanes: int, num_threads: int) -> list[Batch]:
+    """Simulations of that model and size nobody is using; the cache bounds how many sizes rest."""
+    return []
+
+
+class Lanes:
+    """`B` simulations of one model; a mutable handle, all of whose state is `save()`'s array.
+
+    The live arrays `qpos` `[B, nq]`, `qvel` `[B, nv]` (SI units, float64) and `time` `[B]` (seconds
+    since the lane's reset) are overwritten by every call. Simulations and their threads outlive the
+    handle: they go back to a pool when it is garbage, so no two handles ever share them.
+
+    `num_threads` defaults to the usable cores, and is never more than `num_lanes`. Raises
+    `TrmrlError` if it is less than 1. Call `reset` first.
+    """
+
+    def __init__(
+        self, name: str, file: str, num_lanes: int, frame_skip: int, num_threads: int | None = None
+    ) -> None:
+        if num_threads is not None and num_threads < 1:
+            raise TrmrlError(f"{name}: num_threads is {num_threads}, expected 1 or more")
+        num_threads = min(num_threads or usable_cores(), num_lanes)
+        self.model = load_model(file)
+        self.dt = frame_skip * self.model.opt.timestep
+        resting = _resting(file, num_lanes, num_threads)
+        try:
+            batch = resting.pop()
+        except IndexError:
+            batch = Batch(self.model, num_lanes, num_threads)
+        weakref.finalize(self, _rest, resting, batch).atexit = False
+        self._name, self._frame_skip, self._batch = name, frame_skip, batch
+        self._state, self._warning = batch.state, batch.warning
+        self.time, self._ctrl = batch.bind("time"), batch.bind("ctrl")
+        self.qpos, self.qvel = batch.bind("qpos"), batch.bind("qvel")
+        self._xpos = batch.bind("xpos")  # computed fields read zero if bound after the call
+
+    def body_position(self, body: str) -> Float[np.ndarray, "B 3"]:
+        """Return a live view of a body's world position (meters).
+
+        It is current after `reset`, one substep behind `qpos` after `step` (as `mj_step` leaves it)
+        and stale after `restore` until the next step. Raises `KeyError` on an unknown body.
+        """
+        return self._xpos[:, self.model.body(body).id]
+
+    def elapsed(self) -> Int[np.ndarray, " B"]:
+        """Return how many steps each lane has taken since its reset."""
+        return np.rint(self.time / self.dt).astype(np.int32)
+
+    def reset(
+        self,
+        qpos_noise: Float[np.ndarray, "B nq"],
+        qvel_noise: Float[np.ndarray, "B nv"],
+        lanes: Bool[np.ndarray, " B"] | None = None,
+    ) -> None:
+        """Put `lanes` (None: all) at the model's initial state plus noise, all fields current."""
+        rows = slice(None) if lanes is None else lanes
+        self._batch.reset(lanes, stage=_NO_STAGE)
+        self.qpos[rows] += qpos_noise[rows]
+        self.qvel[rows] += qvel_noise[rows]
+        self._batch.forward(lanes)
+
+    def step(self, action: Float[Array, "B nu"]) -> None:
+        """Hold `action` for `frame_skip` substeps; MuJoCo clips it to the actuators' range.
+
+        Raises `TrmrlError` naming the first lane that diverged, and its step counted from 1.
+        """
+        before = self.time.copy()
+        self._ctrl[:] = action
+        self._batch.step(nstep=self._frame_skip)
+        # MuJoCo resets a diverged lane silently and goes on: its counters and clock tell. What the
+        # last substep broke it would find only in the next call.
+        if (
+            np.count_nonzero(self._warning)
+            or np.count_nonzero(self.time <= before)
+            or not np.isfinite(self._state).all()
+        ):
+            self._raise_diverged(before)
+
+    def save(self) -> Float[np.ndarray, "B S"]:
+        """Return a copy of the exact state, solver warm start included."""
+        return self._state.copy()
+
+    def restore(self, saved: Float[np.ndarray, "B S"]) -> None:
+        """Go back to what `save` returned; the steps that follow repeat bit for bit."""
+        self._state[:] = saved
+        # Only steps that passed the check can be saved, so no counter was raised then.
+        self._warning[:] = 0
+
+    def _raise_diverged(self, before: Float[np.ndarray, " B"]) -> None:
+        warned = self._warning[:, :, 1] > 0
+        backwards = ~(self.time > before)
+        lane = int((warned.any(1) | backwards | ~np.isfinite(self._state).all(1)).argmax())
+        cause = "its state is not finite"
+        if warned[lane].any():
+            kind = mujoco.mjtWarning(int(warned[lane].argmax())).name
+            cause = f"MuJoCo warned {kind.removeprefix('mjWARN_')}"
+        elif backwards[lane]:
+            cause = "its time went backwards"
+        step = round(float(before[lane]) / self.dt) + 1
+        raise TrmrlError(f"{self._name}: lane {lane} diverged at step {step}: {cause}")
+
+
+def _rest(resting: list[Batch], batch: Batch) -> None:
+    if len(resting) < _MAX_RESTING:
+        resting.append(batch)

@@ -1,0 +1,85 @@
+"""Any family with its task in plain sight: the oracle that memory is measured against."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, PyTree
+
+from trmrl.envs._base import AbstractEnvs
+from trmrl.types import Array, EnvSpec, EnvState, Outcome, PRNGKey, Task, replace
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class OracleState:
+    """The family's own state, and the task as features."""
+
+    inner: Any
+    feature: Float[Array, "B P"]
+
+
+def _task_features(tasks: Task) -> Float[Array, "B P"]:
+    """Return every number of a task side by side."""
+    leaves = jax.tree.leaves(tasks)
+    rows = [leaf.reshape((leaf.shape[0], -1)) for leaf in leaves]
+    return jnp.concatenate(rows, axis=1).astype(jnp.float32)
+
+
+class OracleEnvs(AbstractEnvs):
+    """The family `inner`, its observations followed by the task's numbers."""
+
+    inner: AbstractEnvs
+    spec: EnvSpec
+
+    @property
+    def scan(self) -> Callable:
+        """The inner family's scan."""
+        return self.inner.scan
+
+    @property
+    def jit(self) -> Callable:
+        """The inner family's jit."""
+        return self.inner.jit
+
+    def sample_tasks(self, split: str, num_tasks: int, *, key: PRNGKey) -> Task:
+        """Draw the inner family's tasks."""
+        return self.inner.sample_tasks(split, num_tasks, key=key)
+
+    def reset(self, tasks: Task, *, key: PRNGKey) -> tuple[OracleState, Float[Array, "B D"]]:
+        """Begin an episode of each task."""
+        inner, obs = self.inner.reset(tasks, key=key)
+        feature = _task_features(tasks)
+        if isinstance(obs, np.ndarray):  # a host world's observations stay on the host
+            feature = np.asarray(feature)
+        return OracleState(inner, feature), _beside(obs, feature)
+
+    def step(self, env_state: OracleState, action: Array) -> tuple[OracleState, Outcome]:
+        """Answer one action per lane."""
+        inner, outcome = self.inner.step(env_state.inner, action)
+        seen = replace(outcome, next_obs=_beside(outcome.next_obs, env_state.feature))
+        return OracleState(inner, env_state.feature), seen
+
+    def view(self, env_state: EnvState) -> PyTree:
+        """Return the inner family's view."""
+        return self.inner.view(env_state.inner)
+
+
+def _beside(obs: Float[Array, "B D"], feature: Float[Array, "B P"]) -> Float[Array, "B E"]:
+    library = np if isinstance(obs, np.ndarray) else jnp
+    return library.concatenate([obs, feature], axis=1)
+
+
+def show_task(envs: AbstractEnvs) -> OracleEnvs:
+    """Return the family with its task shown; its name gains `+task`."""
+    tasks = envs.sample_tasks("train", 1, key=jax.random.key(0))
+    spec = dataclasses.replace(
+        envs.spec,
+        name=f"{envs.spec.name}+task",
+        obs_size=envs.spec.obs_size + _task_features(tasks).shape[1],
+    )
+    return OracleEnvs(envs, spec)

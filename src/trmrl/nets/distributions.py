@@ -1,0 +1,69 @@
+"""Policies' distributions over one action per row. Lives here: diagonal Gaussian and categorical."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Int
+
+from trmrl.types import PRNGKey
+
+
+class Gaussian(eqx.Module):
+    """Independent normals, unsquashed; `mean` and `log_std` are `[..., A]`."""
+
+    mean: Float[jax.Array, "*axes A"]
+    log_std: Float[jax.Array, "*axes A"]
+
+    def sample(self, *, key: PRNGKey) -> Float[jax.Array, "*axes A"]:
+        """Draw one action per row."""
+        return self.mean + jnp.exp(self.log_std) * jax.random.normal(key, self.mean.shape)
+
+    def mode(self) -> Float[jax.Array, "*axes A"]:
+        """Return the likeliest action."""
+        return self.mean
+
+    def log_prob(self, action: Float[jax.Array, "*axes A"]) -> Float[jax.Array, "*axes"]:
+        """Return the log density of an action."""
+        z = (action - self.mean) * jnp.exp(-self.log_std)
+        return jnp.sum(-0.5 * z**2 - self.log_std - 0.5 * math.log(2 * math.pi), axis=-1)
+
+    def entropy(self) -> Float[jax.Array, "*axes"]:
+        """Return the differential entropy in nats."""
+        return jnp.sum(self.log_std + 0.5 * math.log(2 * math.pi * math.e), axis=-1)
+
+    def kl(self, other: "Gaussian") -> Float[jax.Array, "*axes"]:
+        """Return the divergence of `other` from this: `KL(self || other)`, nats."""
+        spread = jnp.exp(2 * (self.log_std - other.log_std))
+        shift = ((self.mean - other.mean) * jnp.exp(-other.log_std)) ** 2
+        return jnp.sum(other.log_std - self.log_std + 0.5 * (spread + shift - 1), axis=-1)
+
+
+class Categorical(eqx.Module):
+    """One of `A` choices; `logits` are `[..., A]`, unnormalized."""
+
+    logits: Float[jax.Array, "*axes A"]
+
+    def sample(self, *, key: PRNGKey) -> Int[jax.Array, "*axes"]:
+        """Draw one choice per row."""
+        return jax.random.categorical(key, self.logits).astype(jnp.int32)
+
+    def mode(self) -> Int[jax.Array, "*axes"]:
+        """Return the likeliest choice."""
+        return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)
+
+    def log_prob(self, action: Int[jax.Array, "*axes"]) -> Float[jax.Array, "*axes"]:
+        """Return the log probability of a choice."""
+        log_p = jax.nn.log_softmax(self.logits)
+        return jnp.take_along_axis(log_p, action[..., None], axis=-1)[..., 0]
+
+    def entropy(self) -> Float[jax.Array, "*axes"]:
+        """Return the entropy in nats."""
+        log_p = jax.nn.log_softmax(self.logits)
+        return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+
+    def kl(self, other: "Categorical") -> Float[jax.Array, "*axes"]:
+        """Return the divergence of `other` from this: `KL(self || other)`, nats."""
+        log_p, log_q = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(other.logits)
+        return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)

@@ -1,0 +1,51 @@
+"""Running moments, and normalizing by them. Lives here: pure functions on one small record."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float
+
+EPSILON = 1e-8
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Moments:
+    """Mean, variance and count of everything seen; `[D]`, `[D]` and scalar."""
+
+    mean: Float[jax.Array, "*D"]
+    variance: Float[jax.Array, "*D"]
+    count: Float[jax.Array, ""]
+
+
+def unit_moments(shape: tuple[int, ...]) -> Moments:
+    """Return the moments before anything was seen: mean 0, variance 1."""
+    return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.zeros(()))
+
+
+def add(moments: Moments, x: Float[jax.Array, "M *D"], valid: Bool[jax.Array, " M"]) -> Moments:
+    """Return the moments with the valid rows of `x` added (Chan, Golub and LeVeque, 1979)."""
+    weight = valid.astype(x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
+    count = jnp.maximum(valid.sum(dtype=x.dtype), 1.0)
+    mean = jnp.sum(weight * x, axis=0) / count
+    variance = jnp.sum(weight * (x - mean[None]) ** 2, axis=0) / count
+    total = moments.count + count
+    share, shift = count / total, mean - moments.mean
+    return Moments(
+        moments.mean + shift * share,
+        (1 - share) * moments.variance + share * variance + shift**2 * share * (1 - share),
+        total,
+    )
+
+
+def normalize(moments: Moments, x: Float[jax.Array, "*axes D"], limit: float = 10.0) -> jax.Array:
+    """Return `(x - mean) / std`, clipped to `±limit`."""
+    mean = jnp.broadcast_to(moments.mean, x.shape)
+    std = jnp.sqrt(jnp.broadcast_to(moments.variance, x.shape) + EPSILON)
+    return jnp.clip((x - mean) / std, -limit, limit)
+
+
+def scale(moments: Moments, x: Float[jax.Array, "*axes"]) -> jax.Array:
+    """Return `x / std` by scalar moments: units change, signs and zero do not."""
+    return x / jnp.sqrt(moments.variance + EPSILON)

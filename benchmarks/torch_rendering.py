@@ -29,8 +29,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 XML = Path(__file__).parents[1] / "src" / "trmrl" / "envs" / "mujoco" / "half_cheetah.xml"
 
 TASKS, EPISODES, HORIZON, WINDOW = 20, 2, 200, 5
-OBS, ACT = 20, 6
-TOKEN = OBS + ACT + 2
+ACT, TOKEN = 6, 20 + 6 + 2
 WIDTH, HEADS, LAYERS, FF = 128, 16, 4, 512
 GAMMA, LAMBDA, CLIP, PASSES, MINIBATCH = 0.9, 0.8, 0.1, 10, 256
 STEPS = TASKS * EPISODES * HORIZON
@@ -93,8 +92,7 @@ class Layer(nn.Module):
 
 def tanh_mlp(size_in: int, size_out: int) -> nn.Sequential:
     """Return a 64-64 tanh network, Xavier weights and zero biases."""
-    sizes = [(size_in, 64), (64, 64), (64, size_out)]
-    linears = [nn.Linear(*size) for size in sizes]
+    linears = [nn.Linear(size_in, 64), nn.Linear(64, 64), nn.Linear(64, size_out)]
     for linear in linears:
         nn.init.xavier_uniform_(linear.weight)
         nn.init.zeros_(linear.bias)
@@ -122,9 +120,8 @@ class Policy(nn.Module):
         self.log_std = nn.Parameter(torch.full((ACT,), math.log(0.2)))
         angle = torch.arange(WINDOW)[:, None] / 10_000 ** (torch.arange(0, WIDTH, 2) / WIDTH)
         position = torch.stack([angle.sin(), angle.cos()], dim=-1).reshape(WINDOW, 1, WIDTH)
-        mask = torch.full((WINDOW, WINDOW), -math.inf).triu(1)
         self.register_buffer("position", position, persistent=False)
-        self.register_buffer("mask", mask, persistent=False)
+        self.register_buffer("mask", torch.full((WINDOW, WINDOW), -math.inf).triu(1), False)
 
     def forward(self, windows: Tensor) -> Independent:
         """Return the action distribution at the last filled slot of `[batch, window, token]`."""
@@ -159,11 +156,11 @@ class Rendering:
         self.policy, self.value = Policy(), Value()
         self.old_policy = copy.deepcopy(self.policy)
         self.params = sum(p.numel() for p in self.policy.parameters())
-        if self.params != POLICY_PARAMS:
-            raise AssertionError(f"{self.params} policy parameters, published: {POLICY_PARAMS}")
-        adamw = torch.optim.AdamW
-        self.policy_opt = adamw(self.policy.parameters(), lr=3e-5, weight_decay=0.01)
-        self.value_opt = adamw(self.value.parameters(), lr=2.5e-4, weight_decay=0.01)
+        assert self.params == POLICY_PARAMS, f"{self.params} parameters, not {POLICY_PARAMS}"
+        adamw = torch.optim.AdamW  # decaying by its default, 0.01
+        self.policy_opt = adamw(self.policy.parameters(), lr=3e-5)
+        self.value_opt = adamw(self.value.parameters(), lr=2.5e-4)
+        self.laps: list[float] = []  # seconds of each policy minibatch
 
     @torch.no_grad()
     def collect(self, tasks: int) -> tuple[Tensor, ...]:
@@ -195,7 +192,7 @@ class Rendering:
         baselines = self.value(tokens).mean[..., 0]
         gaes, returns = torch.zeros_like(rewards), torch.zeros_like(rewards)
         gae = after = to_go = torch.zeros(rewards.shape[0])
-        for t in reversed(range(rewards.shape[1])):
+        for t in reversed(range(EPISODES * HORIZON)):
             gae = rewards[:, t] + GAMMA * after - baselines[:, t] + GAMMA * LAMBDA * gae
             to_go = rewards[:, t] + GAMMA * to_go
             gaes[:, t], returns[:, t], after = gae, to_go, baselines[:, t]
@@ -206,8 +203,7 @@ class Rendering:
         with torch.no_grad():
             old = self.old_policy(windows)
             old_log_prob = old.log_prob(actions)
-        log_prob = self.policy(windows).log_prob(actions)
-        ratio = (log_prob - old_log_prob).exp()
+        ratio = (self.policy(windows).log_prob(actions) - old_log_prob).exp()
         clipped = ratio.clamp(1 - CLIP, 1 + CLIP)
         loss = -torch.min(ratio * advantages, clipped * advantages).mean()
         with torch.no_grad():
@@ -229,19 +225,20 @@ class Rendering:
         """Run one published training epoch and return the seconds of its stages.
 
         A `fraction` below one runs that part of the trials and of the minibatches (drawn from the
-        fewer windows, repeated) and scales each stage's seconds up to the whole.
+        fewer windows, repeated) and scales their seconds up to the whole.
         """
         tasks = max(1, round(fraction * TASKS))
         batches = max(1, round(fraction * BATCHES))
         clock = [time.perf_counter()]
         windows, tokens, actions, rewards = self.collect(tasks)
         clock.append(time.perf_counter())
-        advantages, returns = self.advantages(tokens, rewards)
-        batch = (windows, tokens, actions, advantages, returns)
-        windows, tokens, actions, advantages, returns = (array.flatten(0, 1) for array in batch)
+        trials = windows, tokens, actions, *self.advantages(tokens, rewards)
+        windows, tokens, actions, advantages, returns = (array.flatten(0, 1) for array in trials)
         clock.append(time.perf_counter())
         for ids in minibatches(batches, len(windows)):
+            began = time.perf_counter()
             self.policy_step(windows[ids], actions[ids], advantages[ids])
+            self.laps.append(time.perf_counter() - began)
         self.old_policy.load_state_dict(self.policy.state_dict())
         clock.append(time.perf_counter())
         for ids in minibatches(batches, len(windows)):
@@ -250,7 +247,7 @@ class Rendering:
         collect, advantage, policy, value = np.diff(clock)
         return {
             "collect_s": collect * TASKS / tasks,
-            "advantage_s": advantage * TASKS / tasks,
+            "advantage_s": advantage,  # unscaled: its loop is over time
             "policy_s": policy * BATCHES / batches,
             "value_s": value * BATCHES / batches,
         }
@@ -265,7 +262,11 @@ def minibatches(count: int, rows: int):
 
 
 def measure(threads: int = 2, fraction: float = 1.0, epochs: int = 1) -> dict[str, float | str]:
-    """Time whole epochs, after a short warm-up, and return their mean as one flat record."""
+    """Time whole epochs, after a short warm-up, and return their mean as one flat record.
+
+    A mean minibatch far above the median one tells of another process on the same cores, beside
+    which PyTorch's threads lose tenfold: measure again on a quiet machine.
+    """
     torch.set_num_threads(threads)
     Rendering().epoch(1 / BATCHES)
     rendering = Rendering()
@@ -275,6 +276,7 @@ def measure(threads: int = 2, fraction: float = 1.0, epochs: int = 1) -> dict[st
         "env_steps_per_s": STEPS / sum(seconds.values()),
         **seconds,
         "ms_per_policy_minibatch": 1e3 * seconds["policy_s"] / BATCHES,
+        "ms_per_policy_minibatch_median": 1e3 * float(np.median(rendering.laps)),
         "ms_per_env_step": 1e3 * seconds["collect_s"] / STEPS,
         "params": rendering.params,
         "threads": threads,
@@ -290,8 +292,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2, help="PyTorch's intra-op threads")
     parser.add_argument("--epochs", type=int, default=1, help="epochs to run and average")
     parser.add_argument("--fraction", type=float, default=1.0, help="part of an epoch to run")
-    arguments = parser.parse_args()
-    print(json.dumps(measure(**vars(arguments))))
+    print(json.dumps(measure(**vars(parser.parse_args()))))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,12 @@ from trmrl.types import PRNGKey, Task, Timestep, Trajectory
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled_act(agent: AbstractAgent, treedef: Any, explore: bool) -> Callable:
+def compiled_act(agent: AbstractAgent, treedef: Any, explore: bool) -> Callable:
     """Return `act` with idle lanes' memory frozen, compiled once per agent and kind of model.
 
-    The model travels as a flat list: on the host, dispatch is a good part of the cost of acting.
+    It is called as `act(leaves, memory, timestep, valid, key, t)`; step `t` of an episode draws from
+    `fold_in(key, t)`. The model travels as a flat list of its leaves: on the host, dispatch is a
+    good part of the cost of acting.
     """
 
     @jax.jit
@@ -56,7 +58,8 @@ def run_trial(
     num_episodes = num_episodes or envs.spec.num_episodes
     num_lanes = jax.tree.leaves(tasks)[0].shape[0]
     leaves, treedef = jax.tree.flatten(model)
-    act = _compiled_act(agent, treedef, explore)
+    act = compiled_act(agent, treedef, explore)
+    step = envs.step  # bound once: reaching a method of an Equinox module takes time
     yes, no = np.ones(num_lanes, bool), np.zeros(num_lanes, bool)
     lanes, steps = np.arange(num_lanes), np.arange(horizon, dtype=np.int32)
 
@@ -69,7 +72,7 @@ def run_trial(
         def interact(carry, t):
             env_state, memory, timestep, valid = carry
             memory, decision = act(leaves, memory, timestep, valid, act_key, t)
-            env_state, outcome = envs.step(env_state, decision.action)
+            env_state, outcome = step(env_state, decision.action)
             row = Trajectory(timestep, decision, outcome, valid)
             action = space.encode(decision.action)
             timestep = Timestep(outcome.next_obs, action, outcome.reward, no, no)

@@ -8,18 +8,20 @@ from trmrl.envs._base import AbstractEnvs
 from trmrl.types import TrmrlError
 
 
-def _lazily(module: str, maker: str) -> Callable[[str], AbstractEnvs]:
+def _lazily(module: str, maker: str, *args: str) -> Callable[..., AbstractEnvs]:
     """Return a maker that imports its family when it is called."""
-    return lambda name: getattr(importlib.import_module(f"trmrl.envs.{module}"), maker)(name)
+    family = lambda: importlib.import_module(f"trmrl.envs.{module}")
+    return lambda *more: getattr(family(), maker)(*args, *more)
 
 
-ENVS: dict[str, Callable[[str], AbstractEnvs]] = {
-    "bandit-n10-k5": _lazily("bandit", "make"),
-    "bandit-n100-k10": _lazily("bandit", "make"),
+ENVS: dict[str, Callable[[], AbstractEnvs]] = {
+    "bandit-n10-k5": _lazily("bandit", "make", "bandit-n10-k5"),
+    "bandit-n100-k10": _lazily("bandit", "make", "bandit-n100-k10"),
     "half-cheetah-vel": _lazily("mujoco.cheetah", "half_cheetah_vel"),
     "half-cheetah-dir": _lazily("mujoco.cheetah", "half_cheetah_dir"),
 }
-PATTERNS = {"bandit-": _lazily("bandit", "make")}  # families whose names carry numbers
+# Families whose names carry numbers, by the beginning of the name.
+PATTERNS: dict[str, Callable[[str], AbstractEnvs]] = {"bandit-": _lazily("bandit", "make")}
 
 
 def make(name: str) -> AbstractEnvs:
@@ -28,11 +30,11 @@ def make(name: str) -> AbstractEnvs:
     Raises `TrmrlError` on a name nobody knows, with the nearest ones.
     """
     base, plus, suffix = name.partition("+")
-    maker = ENVS.get(base) or next((m for p, m in PATTERNS.items() if base.startswith(p)), None)
-    if maker is None or (plus and suffix != "task"):
+    pattern = next((make for start, make in PATTERNS.items() if base.startswith(start)), None)
+    if (base not in ENVS and pattern is None) or (plus and suffix != "task"):
         near = difflib.get_close_matches(base, ENVS, n=3, cutoff=0.4) or list(ENVS)
         raise TrmrlError(f"unknown env {name!r}: did you mean {', '.join(near)}?")
-    envs = maker(base)
+    envs = ENVS[base]() if base in ENVS else pattern(base)
     if not plus:
         return envs
     from trmrl.envs.oracle import show_task

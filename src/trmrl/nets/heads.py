@@ -49,7 +49,7 @@ PolicyHead = GaussianHead | CategoricalHead
 
 
 def _gaussian(mlp: MLP, size: int, config: HeadConfig) -> GaussianHead:
-    return GaussianHead(mlp, jnp.full(size, math.log(config.init_std)))
+    return GaussianHead(mlp, jnp.full(size, math.log(config.init_std), jnp.float32))
 
 
 def _categorical(mlp: MLP, size: int, config: HeadConfig) -> CategoricalHead:

@@ -42,6 +42,16 @@ def live(envs, tasks, actions, seed=3):
     return env_state, obs, views, outcomes
 
 
+def same(one, two):
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)
+    return all(np.array_equal(left, right) for left, right in pairs)
+
+
+def seen_in(world):
+    parts = world.qpos[1:], world.qvel, world.body("torso").xpos
+    return np.concatenate(parts).astype(np.float32)
+
+
 def plain_xml():
     return resources.files("trmrl.envs.mujoco").joinpath("half_cheetah.xml").read_text()
 
@@ -59,10 +69,7 @@ def test_episode_equals_a_plain_loop(make, tasks):
         world = mujoco.MjData(model)
         world.qpos[:], world.qvel[:] = start[0][lane], start[1][lane]
         mujoco.mj_forward(model, world)
-        seen = lambda world=world: np.float32(
-            [*world.qpos[1:], *world.qvel, *world.body("torso").xpos]
-        )
-        assert np.array_equal(obs[lane], seen())
+        assert np.array_equal(obs[lane], seen_in(world))
         for t, outcome in enumerate(outcomes):
             x = world.qpos[0]
             world.ctrl[:] = np.clip(actions[t, lane], -1.0, 1.0)
@@ -74,7 +81,7 @@ def test_episode_equals_a_plain_loop(make, tasks):
                 reward = -abs(velocity - float(VELOCITIES[lane])) - cost
             else:
                 reward = float(DIRECTIONS[lane]) * velocity - cost
-            assert np.array_equal(outcome.next_obs[lane], seen()), (lane, t)
+            assert np.array_equal(outcome.next_obs[lane], seen_in(world)), (lane, t)
             assert outcome.reward[lane] == pytest.approx(reward, rel=2e-7, abs=1e-6)
             assert not outcome.terminated[lane]
             assert outcome.truncated[lane] == (t == 199)
@@ -106,14 +113,24 @@ def test_actions_may_be_jax_arrays():
     assert np.array_equal(views, same)
 
 
+def test_view_is_a_copy_of_qpos():
+    env_state, _, views, _ = live(half_cheetah_vel(1), {"velocity": VELOCITIES}, script(2, 3))
+    assert np.array_equal(views[-1], env_state.lanes.qpos) and views[-1].shape == (3, 9)
+    assert not np.array_equal(views[0], views[1])
+
+
+def test_a_family_equals_itself():
+    assert half_cheetah_vel(2) == half_cheetah_vel(2)  # so that caches keyed by it are hit
+    assert hash(half_cheetah_dir()) == hash(half_cheetah_dir())
+
+
 def test_threads_change_nothing():
     tasks = {"direction": np.resize(DIRECTIONS, 8)}
     actions = script(60, 8)
     one = live(half_cheetah_dir(1), tasks, actions)
     two = live(half_cheetah_dir(2), tasks, actions)
     assert np.array_equal(one[2], two[2])
-    for left, right in zip(one[3], two[3], strict=True):
-        assert jax.tree.all(jax.tree.map(np.array_equal, left, right))
+    assert same(one[3], two[3])
 
 
 def test_two_episodes_at_once_do_not_share_simulations():
@@ -147,7 +164,7 @@ def test_save_and_restore_are_exact():
     env_state.lanes.restore(saved)
     assert np.array_equal(env_state.lanes.elapsed(), [40, 40, 40])
     again = [envs.step(env_state, action)[1] for action in actions[40:]]
-    assert jax.tree.all(jax.tree.map(np.array_equal, rest, again))
+    assert same(rest, again)
 
 
 def test_reset_of_some_lanes_leaves_the_others():
@@ -166,33 +183,34 @@ def test_reset_of_some_lanes_leaves_the_others():
 
 
 @pytest.mark.parametrize(
-    ("breakage", "cause"), [("qvel", "BADQACC"), ("action", "BADCTRL"), ("last", "finite")]
+    ("breakage", "step", "cause"),
+    [("qvel", 7, "BADQACC"), ("qvel", 1, "BADQACC"), ("nan", 7, "BADCTRL"), ("last", 7, "finite")],
 )
-def test_diverged_lane_is_an_error_and_reset_mends_it(breakage, cause):
+def test_diverged_lane_is_an_error_and_reset_mends_it(breakage, step, cause):
     envs, tasks = half_cheetah_vel(2), {"velocity": VELOCITIES}
     actions = script(8, 3)
-    env_state, _, _, _ = live(envs, tasks, actions[:6])
-    lanes = env_state.lanes
+    env_state, _, _, _ = live(envs, tasks, actions[: step - 1])
+    lanes, batch = env_state.lanes, env_state.lanes._batch
     if breakage == "qvel":
-        lanes.qvel[1] = 1e9
-    elif breakage == "action":
-        actions[6, 1, 0] = np.nan
+        lanes.qvel[1] = 1e9  # at step 1, time is past its start again after the silent reset
+    elif breakage == "nan":
+        actions[6, 1, 0] = np.nan  # MuJoCo zeroes the controls and goes on
     else:
-        step = lanes._batch.step
+        physics = batch.step
 
         def overflow(nstep):
-            step(nstep=nstep)
+            physics(nstep=nstep)
             lanes.qvel[1, 2] = np.inf  # the last substep broke it: MuJoCo has not looked yet
 
-        lanes._batch.__dict__["step"] = overflow
-    with pytest.raises(
-        TrmrlError, match=rf"half-cheetah-vel: lane 1 .* step 7: .*{cause}"
-    ) as caught:
+        batch.__dict__["step"] = overflow
+    message = rf"half-cheetah-vel: lane 1 diverged at step {step}: .*{cause}"
+    with pytest.raises(TrmrlError, match=message) as caught:
         envs.step(env_state, actions[6])
     assert "\n" not in str(caught.value)
-    lanes._batch.__dict__.pop("step", None)
+    batch.__dict__.pop("step", None)
     del lanes, env_state, caught
-    fresh = live(envs, tasks, actions[:6])[2]
+    again, _, fresh, _ = live(envs, tasks, actions[:6])
+    assert again.lanes._batch is batch
     assert np.array_equal(fresh, live(half_cheetah_vel(1), tasks, actions[:6])[2])
 
 
@@ -221,7 +239,7 @@ def test_restore_mends_a_diverged_lane():
         envs.step(env_state, actions[2])
     env_state.lanes.restore(saved)
     outcome = envs.step(env_state, actions[2])[1]
-    assert jax.tree.all(jax.tree.map(np.array_equal, outcome, expected))
+    assert same(outcome, expected)
 
 
 @pytest.mark.parametrize(("split", "low", "high"), [("train", 0, 3), ("test", 0, 3), ("ood", 3, 4)])

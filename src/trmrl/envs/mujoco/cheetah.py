@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from trmrl.envs._base import AbstractEnvs, host_scan
 from trmrl.envs.mujoco._batch import Lanes
-from trmrl.types import Array, Continuous, EnvSpec, Outcome, PRNGKey, Task, TrmrlError
+from trmrl.types import Array, Continuous, EnvSpec, Outcome, PRNGKey, Task
 
 _OBS_SIZE = 20
 _FRAME_SKIP = 5  # of 0.01 s: an action lasts 0.05 s
@@ -26,7 +26,8 @@ _QVEL_NOISE = 0.1  # standard deviation of a normal
 _VELOCITIES = {"train": (0.0, 3.0), "test": (0.0, 3.0), "ood": (3.0, 4.0)}  # m/s
 
 _DrawGoal = Callable[[str, int, PRNGKey], Float[jax.Array, " B"]]
-_Progress = Callable[[Float[np.ndarray, " B"], Float[np.ndarray, " B"]], Float[np.ndarray, " B"]]
+_PerLane = Float[np.ndarray, " B"]
+_Progress = Callable[[_PerLane, _PerLane], _PerLane]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class _Episode:
 
     lanes: Lanes
     torso: Float[np.ndarray, "B 3"]  # a live view, meters
-    goal: Float[np.ndarray, " B"]
+    goal: _PerLane
 
 
 class HalfCheetah(AbstractEnvs):
@@ -58,9 +59,7 @@ class HalfCheetah(AbstractEnvs):
 
     def sample_tasks(self, split: str, num_tasks: int, *, key: PRNGKey) -> Task:
         """Draw fresh tasks of a split; `TrmrlError` on one that `spec.splits` does not have."""
-        if split not in self.spec.splits:
-            known = ", ".join(self.spec.splits)
-            raise TrmrlError(f"{self.spec.name} has no split {split!r}, expected one of: {known}")
+        self.spec.check_split(split)
         return {self.goal_name: np.asarray(self.draw_goal(split, num_tasks, key))}
 
     def reset(self, tasks: Task, *, key: PRNGKey) -> tuple[_Episode, Float[np.ndarray, "B D"]]:
@@ -119,6 +118,14 @@ def _draw_direction(split: str, num_tasks: int, key: PRNGKey) -> Float[jax.Array
     return jnp.where(forward, jnp.float32(1.0), jnp.float32(-1.0))
 
 
+def _track(velocity: _PerLane, goal: _PerLane) -> _PerLane:
+    return -np.abs(velocity - goal)
+
+
+def _run(velocity: _PerLane, direction: _PerLane) -> _PerLane:
+    return direction * velocity
+
+
 def half_cheetah_vel(num_threads: int | None = None) -> HalfCheetah:
     """Run at a hidden velocity v* (m/s): progress is `-|v - v*|`.
 
@@ -135,8 +142,7 @@ def half_cheetah_vel(num_threads: int | None = None) -> HalfCheetah:
         ceiling=-15.0,  # a perfect tracker that needs some time to speed up
         summary="run at a hidden velocity between 0 and 3 m/s (ood: 3 to 4 m/s)",
     )
-    progress = lambda velocity, goal: -np.abs(velocity - goal)
-    return HalfCheetah(spec, "velocity", _draw_velocity, progress, num_threads)
+    return HalfCheetah(spec, "velocity", _draw_velocity, _track, num_threads)
 
 
 def half_cheetah_dir(num_threads: int | None = None) -> HalfCheetah:
@@ -153,5 +159,4 @@ def half_cheetah_dir(num_threads: int | None = None) -> HalfCheetah:
         floor=0.0,  # standing still
         summary="run forward or backward, whichever is hidden",
     )
-    progress = lambda velocity, goal: goal * velocity
-    return HalfCheetah(spec, "direction", _draw_direction, progress, num_threads)
+    return HalfCheetah(spec, "direction", _draw_direction, _run, num_threads)

@@ -1,0 +1,111 @@
+"""The adaptation protocol: the only place where scores are born.
+
+Lives here: return per episode of a trial on held-out tasks, with its confidence. Does not live
+here: training, or tables and pictures of the scores.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, PyTree
+from scipy import stats
+
+from trmrl.agents._base import AbstractAgent
+from trmrl.envs._base import AbstractEnvs
+from trmrl.trial import run_trial
+
+NUM_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How an agent adapted: `returns` is `[num_tasks][num_episodes]`, undiscounted reward sums.
+
+    `env_steps` counts what training had cost by then; `tasks` are the tasks' numbers.
+    """
+
+    env: str
+    agent: str
+    split: str
+    explore: bool
+    seed: int
+    num_tasks: int
+    num_episodes: int
+    env_steps: int
+    return_per_episode: dict[str, list[float]]  # mean, ci95_low, ci95_high: [num_episodes] each
+    returns: list[list[float]]
+    tasks: list[Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON values."""
+        return asdict(self)
+
+
+def evaluate(
+    agent: AbstractAgent,
+    model: PyTree,
+    envs: AbstractEnvs,
+    *,
+    split: str = "test",
+    num_tasks: int = 100,
+    num_episodes: int | None = None,
+    explore: bool = False,
+    seed: int = 0,
+    agent_name: str = "",
+    env_steps: int = 0,
+) -> Evaluation:
+    """Live one trial on each of `num_tasks` tasks, fixed by `seed`, and report every episode.
+
+    Actions are the policy's mode unless `explore`. Intervals are 95 % percentile bootstraps of the
+    mean over tasks. Raises `TrmrlError` on an unknown split.
+    """
+    task_key, trial_key = jax.random.split(jax.random.key(seed))
+    tasks = envs.sample_tasks(split, num_tasks, key=task_key)
+
+    def live(model, tasks, key):
+        trial = run_trial(
+            agent, model, envs, tasks, num_episodes=num_episodes, explore=explore, key=key
+        )
+        return (trial.outcome.reward * trial.valid).sum(axis=1)
+
+    returns = np.asarray(envs.jit(live)(model, tasks, trial_key), np.float64).T
+    low, high = bootstrap_interval(returns)
+    return Evaluation(
+        env=envs.spec.name,
+        agent=agent_name,
+        split=split,
+        explore=explore,
+        seed=seed,
+        num_tasks=num_tasks,
+        num_episodes=returns.shape[1],
+        env_steps=env_steps,
+        return_per_episode={
+            "mean": returns.mean(axis=0).tolist(),
+            "ci95_low": low.tolist(),
+            "ci95_high": high.tolist(),
+        },
+        returns=returns.tolist(),
+        tasks=_rows(tasks, num_tasks),
+    )
+
+
+def bootstrap_interval(
+    samples: Float[np.ndarray, "N K"],
+) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
+    """Return the 95 % percentile bootstrap interval of the mean over the first axis."""
+    if len(samples) < 2:
+        return samples[0], samples[0]
+    interval = stats.bootstrap(
+        (samples,), np.mean, method="percentile", n_resamples=NUM_RESAMPLES, batch=100, rng=0
+    ).confidence_interval
+    return interval.low, interval.high
+
+
+def _rows(tasks: PyTree, num_tasks: int) -> list[Any]:
+    """Return each task's numbers on their own, as JSON values."""
+    named = jax.tree_util.tree_flatten_with_path(tasks)[0]
+    name = lambda path: jax.tree_util.keystr(path, simple=True, separator=".")
+    columns = {name(path): np.asarray(leaf).tolist() for path, leaf in named}
+    return [{key: column[i] for key, column in columns.items()} for i in range(num_tasks)]

@@ -1,0 +1,38 @@
+"""Named experiments: an env, an agent and every number, as one `Config`.
+
+Lives here: the menus of agents and of recipes. Recipe `paper` is the published setting, number for
+number; `default` is ours. Does not live here: what the numbers mean (`Config`, the agents).
+"""
+
+import difflib
+from collections.abc import Callable
+
+from trmrl.config import Config
+from trmrl.recipes import rl2, trmrl
+from trmrl.types import TrmrlError
+
+Recipe = Callable[[str, int | None], Config]
+
+AGENTS: dict[str, dict[str, Recipe]] = {
+    "trmrl": {"default": trmrl.default, "paper": trmrl.paper},
+    "rl2": {"default": rl2.default},
+}
+
+
+def recipe(
+    env: str, agent: str = "trmrl", name: str = "default", *, env_steps: int | None = None
+) -> Config:
+    """Return a named experiment; `env_steps` overrides its budget, and schedules follow.
+
+    Raises `TrmrlError` on an unknown agent or recipe, with the nearest ones, and where an agent has
+    no such recipe for an env.
+    """
+    recipes = AGENTS[_known("agent", agent, list(AGENTS))]
+    return recipes[_known(f"recipe of {agent}", name, list(recipes))](env, env_steps)
+
+
+def _known(what: str, name: str, menu: list[str]) -> str:
+    if name not in menu:
+        near = difflib.get_close_matches(name, menu, n=3, cutoff=0.3) or menu
+        raise TrmrlError(f"unknown {what} {name!r}: did you mean {', '.join(near)}?")
+    return name

@@ -1,0 +1,1 @@
+"""Runs to pictures and tables. Reads run folders and nothing else."""

@@ -1,0 +1,215 @@
+"""The Run folder: config, metrics, checkpoints, evaluations; all that reports and viewers read.
+
+    config.json        the experiment, written once
+    metrics.jsonl      one line per update
+    events.out.*       the same for TensorBoard
+    checkpoint.npz     the newest TrainState, replaced atomically
+    evaluations/       one JSON file per evaluation
+
+Lives here: reading and writing those, without pickle. Does not live here: what they mean.
+"""
+
+import json
+import math
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from trmrl.types import TrmrlError
+
+CONFIG, METRICS, CHECKPOINT, EVALUATIONS = (
+    "config.json", "metrics.jsonl", "checkpoint.npz", "evaluations",
+)
+FORMAT = 1  # of the folder; raised when an older program could no longer read it
+
+
+class Run:
+    """A folder that holds one training run."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Point at a folder; nothing is read or written yet."""
+        self.path = Path(path)
+        self._events: Any = None
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """Return the run in an existing folder; raises `TrmrlError` if there is none."""
+        run = cls(path)
+        if not run.exists():
+            raise TrmrlError(f"{path} is not a run folder: it has no {CONFIG}")
+        return run
+
+    def exists(self) -> bool:
+        """Return whether the folder holds a run."""
+        return (self.path / CONFIG).is_file()
+
+    def create(self, config: dict[str, Any]) -> None:
+        """Make the folder and write the config; a folder with other things in it is refused."""
+        if self.path.exists() and not self.path.is_dir():
+            raise TrmrlError(f"{self.path} is a file, expected a run folder or a new name")
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise TrmrlError(f"{self.path} is not empty and not a run folder: choose another name")
+        with _disk_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            text = json.dumps({"format": FORMAT, "config": config}, indent=2)
+            _replace(self.path / CONFIG, text.encode())
+
+    def config(self) -> dict[str, Any]:
+        """Return the config as written; `TrmrlError` if it is damaged or from a newer version."""
+        path = self.path / CONFIG
+        try:
+            with _disk_errors(path):
+                written = json.loads(path.read_text(encoding="utf-8"))
+            found, config = written["format"], written["config"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrmrlError(f"{path} is damaged: {error}") from error
+        if found != FORMAT:
+            raise TrmrlError(f"{path} has format {found}, this version reads {FORMAT}")
+        return config
+
+    def save(self, state: PyTree) -> None:
+        """Replace the checkpoint by `state`; a crash at any moment leaves the old one or this."""
+        arrays = {name: _plain(leaf) for name, leaf in _named_leaves(state)}
+        with _disk_errors(self.path):
+            path = self.path / CHECKPOINT
+            partial = path.with_suffix(".partial")
+            try:
+                with open(partial, "wb") as file:
+                    np.savez(file, **arrays)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
+
+    def has_checkpoint(self) -> bool:
+        """Return whether something was saved."""
+        return (self.path / CHECKPOINT).is_file()
+
+    def restore(self, skeleton: PyTree) -> PyTree:
+        """Return the checkpoint, shaped like `skeleton` (whose array leaves may be abstract).
+
+        Raises `TrmrlError` naming the first leaf that is missing or does not fit.
+        """
+        path = self.path / CHECKPOINT
+        if not path.is_file():
+            raise TrmrlError(f"{self.path} has no checkpoint yet")
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+            raise TrmrlError(f"{path} is damaged or no checkpoint: {error}") from error
+        wanted = dict(_named_leaves(skeleton))
+        for name in sorted(set(wanted) ^ set(arrays)):
+            where = "lacks" if name in wanted else "has an unknown"
+            raise TrmrlError(f"{path} does not fit its config: it {where} {name}")
+        leaves = [_fit(path, name, arrays[name], leaf) for name, leaf in wanted.items()]
+        return jax.tree.unflatten(jax.tree.structure(skeleton), leaves)
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one line to the metrics, and its numbers to TensorBoard at `env_steps`."""
+        with _disk_errors(self.path), open(self.path / METRICS, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        if self._events is None:
+            from tensorboardX import SummaryWriter
+
+            self._events = SummaryWriter(str(self.path), flush_secs=10)
+        for name, value in record.items():
+            values = enumerate(value, start=1) if isinstance(value, list) else [("", value)]
+            for index, scalar in values:
+                tag = f"{name}/{index}" if index else name
+                self._events.add_scalar(tag, scalar, record["env_steps"])
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return every whole line of the metrics."""
+        path = self.path / METRICS
+        if not path.is_file():
+            return []
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def rewind(self, updates: int) -> None:
+        """Forget metrics logged after update number `updates`: they will be lived again."""
+        kept = [record for record in self.metrics() if record["updates"] <= updates]
+        if (self.path / METRICS).is_file():
+            text = "".join(json.dumps(record) + "\n" for record in kept)
+            with _disk_errors(self.path):
+                _replace(self.path / METRICS, text.encode())
+
+    def write_evaluation(self, name: str, record: dict[str, Any]) -> Path:
+        """Store an evaluation as `evaluations/<name>.json`; returns its path."""
+        path = self.path / EVALUATIONS / f"{name}.json"
+        with _disk_errors(path):
+            path.parent.mkdir(exist_ok=True)
+            _replace(path, json.dumps(record).encode())
+        return path
+
+    def close(self) -> None:
+        """Flush what is buffered."""
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turn what a disk may refuse into one line that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise TrmrlError(f"cannot use {path}: {error.strerror or error}") from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _named_leaves(tree: PyTree) -> list[tuple[str, Any]]:
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _plain(leaf: Any) -> np.ndarray:
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _fit(path: Path, name: str, array: np.ndarray, leaf: Any) -> jax.Array:
+    """Return a stored array as the leaf it must be, or say why it cannot."""
+    if _is_key(leaf):
+        if array.dtype != np.uint32 or array.ndim != leaf.ndim + 1:
+            raise TrmrlError(f"{path} does not fit its config: {name} is not a random key")
+        return jax.random.wrap_key_data(array)
+    if array.shape != leaf.shape or array.dtype != leaf.dtype:
+        raise TrmrlError(
+            f"{path} does not fit its config: {name} is {array.dtype}{list(array.shape)}, "
+            f"expected {leaf.dtype}{list(leaf.shape)}"
+        )
+    return jax.numpy.asarray(array)
+
+
+def all_finite(record: dict[str, Any]) -> str | None:
+    """Return the name of the first number of a metrics record that is not finite, if any."""
+    for name, value in record.items():
+        values = value if isinstance(value, list) else [value]
+        if not all(math.isfinite(v) for v in values):
+            return name
+    return None

@@ -1,0 +1,176 @@
+"""Strictness for every test, and the small worlds and cores that several of them share."""
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trmrl.agents.memory_ppo import MemoryPPO, PPOConfig
+from trmrl.envs._base import AbstractEnvs, host_scan
+from trmrl.nets.gru import GRUConfig
+from trmrl.nets.heads import HeadConfig
+from trmrl.nets.transformer import TransformerConfig
+from trmrl.types import Continuous, EnvSpec, Outcome
+
+jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+_small = functools.partial(TransformerConfig, width=8, num_heads=2, num_layers=2, hidden=12)
+CORES = {
+    "window": _small(context="window", window=3),
+    "trial-whole": _small(context="trial", window=0),
+    "trial-short": _small(context="trial", window=4),
+    "gru": GRUConfig(width=8),
+}
+
+
+def _shake(tree: Any, seed: int = 0) -> Any:
+    """Weights far from their start, so that every token, position and bias shows in a feature."""
+    noise = np.random.default_rng(seed)
+
+    def shaken(leaf):
+        if not eqx.is_inexact_array(leaf) or leaf.ndim == 0:
+            return leaf
+        size = 0.3 if leaf.ndim == 1 else 1.5 / leaf.shape[0] ** 0.5
+        return jnp.asarray(size * noise.normal(size=leaf.shape), leaf.dtype)
+
+    return jax.tree.map(shaken, tree)
+
+
+@pytest.fixture(scope="session")
+def shake() -> Callable:
+    return _shake
+
+
+@pytest.fixture(scope="session")
+def core_configs() -> dict:
+    return CORES
+
+
+@pytest.fixture(scope="session")
+def shaken_core() -> Callable:
+    """`shaken_core(name, token_size, trial_length)`: a core with telling weights."""
+
+    @functools.cache
+    def build(name, token_size, trial_length):
+        return _shake(CORES[name].build(token_size, trial_length, key=jax.random.key(1)))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def small_agent() -> Callable:
+    """`small_agent(core, chunk_length=..., any field of MemoryPPO or of PPOConfig)`."""
+
+    def build(core="window", **fields):
+        ppo = {k: fields.pop(k) for k in list(fields) if k in PPOConfig.__dataclass_fields__}
+        fields = {"head": HeadConfig((8,), last_gain=1.0)} | fields
+        return MemoryPPO(core=CORES[core], ppo=PPOConfig(**ppo), **fields)
+
+    return build
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Currents:
+    """A task of `Drift`, all `[B]`: where it starts, where it is pulled, where it ends."""
+
+    start: Any
+    drift: Any
+    wall: Any
+    noise: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Adrift:
+    tasks: Currents
+    x: Any
+    clock: Any
+
+
+class Drift(AbstractEnvs):
+    """Points pulled along a line by a hidden current; beyond its wall a lane's episode ends early.
+
+    `host` tells the same world in NumPy, driven by `host_scan`.
+    """
+
+    spec: EnvSpec
+    host: bool = False
+
+    @property
+    def scan(self):
+        return host_scan if self.host else jax.lax.scan
+
+    @property
+    def jit(self):
+        return (lambda function: function) if self.host else eqx.filter_jit
+
+    @property
+    def _library(self) -> Any:
+        return np if self.host else jnp
+
+    def sample_tasks(self, split, num_tasks, *, key):
+        self.spec.check_split(split)
+        draw = self._library.asarray(jax.random.uniform(key, (3, num_tasks)))
+        return Currents(draw[0] - 0.5, draw[1] - 0.5, 0.5 + draw[2], 0.1 * draw[0])
+
+    def _see(self, x, clock):
+        library = self._library
+        return library.stack([x, 0.1 * clock.astype(library.float32)], axis=-1)
+
+    def reset(self, tasks, *, key):
+        library = self._library
+        noise = library.asarray(jax.random.normal(key, tasks.start.shape))
+        x = tasks.start + tasks.noise * noise
+        clock = library.zeros(x.shape, library.int32)
+        return Adrift(tasks, x, clock), self._see(x, clock)
+
+    def step(self, env_state, action):
+        library, tasks = self._library, env_state.tasks
+        action = library.asarray(action)
+        x = env_state.x + tasks.drift + 0.1 * action[:, 0] - 0.05 * action[:, 1]
+        clock = env_state.clock + 1
+        terminated = library.abs(x) > tasks.wall
+        truncated = ~terminated & (clock >= self.spec.horizon)
+        outcome = Outcome(1.0 - library.abs(x), terminated, truncated, self._see(x, clock))
+        return Adrift(tasks, x, clock), outcome
+
+    def view(self, env_state):
+        return env_state.x
+
+
+@pytest.fixture(scope="session")
+def drift() -> Callable:
+    """`drift(host=False, horizon=6, num_episodes=2)`: the worlds, as JAX or as their twin."""
+
+    def make(host=False, horizon=6, num_episodes=2):
+        return Drift(EnvSpec("drift", 2, Continuous(2), horizon, num_episodes), host)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def currents() -> Callable:
+    """`currents(lanes=[0, 1, 2, 3], noise=0.0)`: lanes 1 and 2 end early, 0 and 3 by the clock."""
+
+    def make(lanes=(0, 1, 2, 3), noise=0.0, **changes):
+        fields = {
+            "start": [0.0, 0.1, -0.2, 0.3],
+            "drift": [0.0, 0.5, -0.3, 0.05],
+            "wall": [9.0, 1.2, 0.6, 9.0],
+            "noise": [noise] * 4,
+        } | changes
+        return Currents(**{k: np.asarray(v, np.float32)[list(lanes)] for k, v in fields.items()})
+
+    return make

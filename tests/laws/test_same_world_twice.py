@@ -1,0 +1,58 @@
+"""A world driven by `lax.scan` and its NumPy twin driven by `host_scan` give one trajectory."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trmrl.trial import run_trial
+
+
+@pytest.mark.parametrize("explore", [True, False])
+@pytest.mark.parametrize(("core", "scope"), [("window", "episode"), ("gru", "trial")])
+def test_twins_live_one_trajectory(small_agent, shake, drift, currents, core, scope, explore):
+    agent = small_agent(core, memory_scope=scope)
+    envs, twin = drift(num_episodes=3), drift(host=True, num_episodes=3)
+    model = shake(agent.init(envs.spec, key=jax.random.key(0)).model)
+    tasks, key = currents(noise=0.2), jax.random.key(5)
+    one = run_trial(agent, model, envs, tasks, explore=explore, key=key)
+    two = run_trial(agent, model, twin, tasks, explore=explore, key=key)
+    assert jax.tree.structure(one) == jax.tree.structure(two)
+    for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        assert isinstance(left, jax.Array)
+        assert isinstance(right, np.ndarray)
+        assert left.dtype == right.dtype
+        assert left.shape[:3] == (3, 6, 4)
+        if right.dtype == np.float32:
+            np.testing.assert_allclose(left, right, atol=2e-5)
+        else:
+            np.testing.assert_array_equal(left, right)
+    assert not np.asarray(one.valid).all()  # an early end was among what was told twice
+    x = np.asarray(one.timestep.obs[:, 0, 0, 0])
+    assert len(np.unique(x)) == 3  # every episode's reset drew anew
+    actions = np.asarray(one.decision.action)
+    assert np.ptp(actions[:, :, 0], axis=1).min() > 1e-3
+
+
+def test_another_key_is_another_trajectory(small_agent, drift, currents):
+    agent, envs = small_agent("gru"), drift(host=True)
+    model = agent.init(envs.spec, key=jax.random.key(0)).model
+    lives = [
+        run_trial(agent, model, envs, currents(), explore=explore, key=jax.random.key(seed))
+        for explore in (True, False)
+        for seed in (1, 2)
+    ]
+    explored, greedy = lives[:2], lives[2:]
+    assert np.abs(explored[0].decision.action - explored[1].decision.action).max() > 0.1
+    np.testing.assert_array_equal(greedy[0].decision.action, greedy[1].decision.action)
+
+
+def test_sampling_noise_differs_between_steps_episodes_and_lanes(small_agent, drift, currents):
+    """Standardized actions are all different draws: no key is used twice."""
+    agent, envs = small_agent("gru"), drift(host=True)
+    model = agent.init(envs.spec, key=jax.random.key(0)).model
+    tasks = jax.tree.map(lambda x: np.zeros_like(x), currents())
+    trial = run_trial(
+        agent, model, envs, tasks, explore=True, key=jax.random.key(1)
+    ).decision.log_prob
+    assert len(np.unique(np.asarray(trial))) == jnp.size(trial)

@@ -41,7 +41,7 @@ def _shake(tree: Any, seed: int = 0) -> Any:
     def shaken(leaf):
         if not eqx.is_inexact_array(leaf) or leaf.ndim == 0:
             return leaf
-        size = 0.3 if leaf.ndim == 1 else 1.5 / leaf.shape[0] ** 0.5
+        size = 0.2 if leaf.ndim == 1 else leaf.shape[0] ** -0.5
         return jnp.asarray(size * noise.normal(size=leaf.shape), leaf.dtype)
 
     return jax.tree.map(shaken, tree)
@@ -139,7 +139,7 @@ class Drift(AbstractEnvs):
     def step(self, env_state, action):
         library, tasks = self._library, env_state.tasks
         action = library.asarray(action)
-        x = env_state.x + tasks.drift + 0.1 * action[:, 0] - 0.05 * action[:, 1]
+        x = env_state.x + tasks.drift + 0.04 * action[:, 0] - 0.02 * action[:, 1]
         clock = env_state.clock + 1
         terminated = library.abs(x) > tasks.wall
         truncated = ~terminated & (clock >= self.spec.horizon)

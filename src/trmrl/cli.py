@@ -8,9 +8,9 @@ import contextlib
 import dataclasses
 import difflib
 import io
-import json
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +23,10 @@ from rich.table import Table
 from trmrl.types import TrmrlError
 
 CONSOLE = Console()
-Name = tyro.conf.Positional[str]
+Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENV")]
+RunPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+# How tyro reads the fields of an experiment: as they stand in the recipe, each with its value.
+FIELDS = tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed, tyro.conf.FlagConversionOff
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,13 @@ class Train:
 class Evaluate:
     """Let a trained agent adapt to held-out tasks, and report every episode."""
 
-    run: tyro.conf.Positional[Path]
+    run: RunPath
     split: str = "test"
     num_tasks: int = 100
     num_episodes: int | None = None  # of a trial; default as trained
     seed: int = 0  # of tasks and worlds
     explore: bool = False  # sample actions instead of the policy's mode
-    json: Path | None = None  # also write the evaluation here
+    json: Path | None = None  # write the evaluation to this file, not into the run folder
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         _dispatch(list(sys.argv[1:] if args is None else args))
     except TrmrlError as error:
-        print(f"trmrl: {error}", file=sys.stderr)
+        print("trmrl:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -99,10 +102,15 @@ def _dispatch(args: list[str]) -> None:
 
 
 def _print_help() -> None:
-    CONSOLE.print("usage: trmrl COMMAND ...   (`trmrl COMMAND --help` tells more)\n")
+    _say("usage: trmrl COMMAND ...   (`trmrl COMMAND --help` tells more)\n")
     kinds = {"train": Train, "evaluate": Evaluate, "report": Report, "envs": Envs, "bench": Bench}
     for name, kind in kinds.items():
-        CONSOLE.print(f"  {name:10}{(kind.__doc__ or '').splitlines()[0]}")
+        _say(f"  {name:10}{(kind.__doc__ or '').splitlines()[0]}")
+
+
+def _say(text: str) -> None:
+    """Print a line as it is, paths and brackets included, however long."""
+    CONSOLE.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _parse(kind: Any, args: list[str], name: str, **options: Any) -> Any:
@@ -115,33 +123,78 @@ def _parse(kind: Any, args: list[str], name: str, **options: Any) -> Any:
         if not stop.code:
             raise
         lines = (line.strip(" │─╭╮╰╯") for line in said.getvalue().splitlines())
-        told = " ".join(line for line in lines if line).removeprefix("Parsing error")
-        raise TrmrlError(told.strip() or "unreadable arguments") from None
+        told = " ".join(line for line in lines if line)
+        told = re.split(r" Argument helptext:| For full helptext| Perhaps you meant", told)[0]
+        told = re.sub(r"^(Parsing error|Value error|Missing argument|Invalid choice) ", "", told)
+        told = re.sub(r"^(\w+ options) .*?: ", r"\1: ", told)
+        told = told[:1].lower() + told[1:] or "unreadable arguments"
+        raise TrmrlError(told + _nearest(kind, told)) from None
+
+
+def _nearest(kind: Any, told: str) -> str:
+    """Return a hint at the options most like the one a complaint calls unrecognized."""
+    flag = re.match(r"unrecognized options: (--[^ ,]+)", told)
+    if not flag:
+        return ""
+    names = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(kind)]
+    near = difflib.get_close_matches(flag[1], names, cutoff=0.5) or names
+    return f": did you mean {', '.join(near)}?"
 
 
 def _train(args: list[str]) -> None:
     if "-h" in args or "--help" in args:
-        _parse(Train, ["--help"], "train")
+        _help_train([arg for arg in args if arg not in ("-h", "--help")])
+        return
     options, fields = _parse(Train, args, "train", return_unknown_args=True)
     from trmrl import config as configs
-    from trmrl.recipes import recipe
+    from trmrl.envs import make
     from trmrl.train import train
 
-    config = recipe(options.env, options.agent, options.recipe, env_steps=options.steps)
-    for flag in fields:
-        if flag.startswith("--"):
-            configs.check_field(config, flag[2:].split("=")[0].replace("-", "_"))
-    markers = (tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed)
-    config = _parse(type(config), fields, "train", default=config, config=markers)
+    config = _read_fields(_recipe(options), fields)
+    configs.check(config, make(config.env).spec)
     label = f"{config.env}-{config.agent_name}-{config.recipe}-seed{config.seed}"
     path = options.run or Path("runs") / label
-    with _progress(config.env_steps) as show:
-        try:
+    try:
+        with _progress(config.env_steps) as show:
             run = train(config, path, show)
-        except KeyboardInterrupt:
-            CONSOLE.print(f"\nsaved; the same command goes on from [bold]{path}[/bold]")
-            raise
+    except KeyboardInterrupt:
+        _say(f"\nsaved; the same command goes on from {path}")
+        raise
     _conclude(run.path)
+
+
+def _recipe(options: Train) -> Any:
+    """Return the experiment that `train`'s own options name."""
+    from trmrl.recipes import recipe
+
+    if options.steps is not None and options.steps < 1:
+        raise TrmrlError(f"--steps is {options.steps}, expected 1 or more")
+    return recipe(options.env, options.agent, options.recipe, env_steps=options.steps)
+
+
+def _read_fields(config: Any, args: list[str]) -> Any:
+    """Return the experiment with the fields given by their dotted names."""
+    from trmrl import config as configs
+
+    for flag in args:
+        if flag.startswith("--"):
+            name = flag[2:].split("=")[0].replace("-", "_")
+            configs.check_field(config, name)
+            if name in ("env", "agent_name"):
+                raise TrmrlError(f"{flag} is no option: say trmrl train ENV --agent NAME")
+    return _parse(type(config), args, "train", default=config, config=FIELDS)
+
+
+def _help_train(args: list[str]) -> None:
+    """Print what `train` takes and, if an env is given, every field of its experiment."""
+    with contextlib.suppress(SystemExit):
+        _parse(Train, ["--help"], "train")
+    if args:
+        options, _ = _parse(Train, args, "train", return_unknown_args=True)
+        config = _recipe(options)
+        _parse(type(config), ["--help"], "train ENV", default=config, config=FIELDS)
+    else:
+        _say("`trmrl train ENV --help` lists the fields of its experiment, with their values.")
 
 
 def _conclude(path: Path) -> None:
@@ -153,34 +206,41 @@ def _conclude(path: Path) -> None:
     run = Run.open(path)
     config, envs, train_state = restore(run)
     for split in envs.spec.splits:
+        if split == "train":
+            continue
         evaluation = score(config, envs, train_state, split=split)
         run.write_evaluation(split, evaluation.to_json())
         _print_evaluation(evaluation.to_json())
     picture = draw([run], run.path / "curve.png")
-    CONSOLE.print(f"run folder {run.path}, learning curve {picture}")
+    _say(f"run folder {run.path}, learning curve {picture}")
 
 
 @contextlib.contextmanager
-def _progress(total: int) -> Any:
+def _progress(total: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Yield a function that shows a metrics record; the bar appears with the first one."""
     columns = (
         TextColumn("{task.completed:,.0f} / {task.total:,.0f} env steps"),
         BarColumn(),
         TextColumn("{task.fields[speed]} steps/s, return {task.fields[returns]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=CONSOLE) as bar:
-        task = bar.add_task("train", total=total, speed="...", returns="...")
+    bar = Progress(*columns, console=CONSOLE)
+    task = bar.add_task("train", total=total, speed="...", returns="...")
 
-        def show(record: dict[str, Any]) -> None:
-            shown = record["return"] if len(record["return"]) <= 3 else [sum(record["return"])]
-            bar.update(
-                task,
-                completed=record["env_steps"],
-                speed=f"{record['env_steps_per_s']:,.0f}",
-                returns=" ".join(f"{value:.1f}" for value in shown),
-            )
+    def show(record: dict[str, Any]) -> None:
+        shown = record["return"] if len(record["return"]) <= 3 else [sum(record["return"])]
+        bar.update(
+            task,
+            completed=record["env_steps"],
+            speed=f"{record['env_steps_per_s']:,.0f}",
+            returns=" ".join(f"{value:.1f}" for value in shown),
+        )
+        bar.start()
 
+    try:
         yield show
+    finally:
+        bar.stop()
 
 
 def _print_evaluation(record: dict[str, Any]) -> None:
@@ -199,7 +259,7 @@ def _print_evaluation(record: dict[str, Any]) -> None:
 
 def _evaluate(args: list[str]) -> None:
     options = _parse(Evaluate, args, "evaluate")
-    from trmrl.run import Run
+    from trmrl.run import Run, write_json
     from trmrl.train import restore, score
 
     run = Run.open(options.run)
@@ -209,15 +269,21 @@ def _evaluate(args: list[str]) -> None:
     for count in ("num_tasks", "num_episodes"):
         if wanted[count] is not None and wanted[count] < 1:
             raise TrmrlError(f"--{count.replace('_', '-')} is {wanted[count]}, expected 1 or more")
+    envs.spec.check_split(options.split)
+    if options.json and not options.json.parent.is_dir():
+        raise TrmrlError(f"cannot write {options.json}: there is no folder {options.json.parent}")
     record = score(config, envs, train_state, **wanted).to_json()
     if options.json:
-        try:
-            options.json.write_text(json.dumps(record), encoding="utf-8")
-        except OSError as error:
-            raise TrmrlError(f"cannot write {options.json}: {error.strerror}") from error
+        write_json(options.json, record)
     else:
-        run.write_evaluation(f"{options.split}-{options.num_episodes or 'K'}", record)
+        run.write_evaluation(_evaluation_name(record), record)
     _print_evaluation(record)
+
+
+def _evaluation_name(record: dict[str, Any]) -> str:
+    """Return the name of an evaluation on request; unlike ones have unlike names."""
+    name = "{split}-{num_tasks}x{num_episodes}-seed{seed}".format_map(record)
+    return name + ("-sampled" if record["explore"] else "")
 
 
 def _report(args: list[str]) -> None:
@@ -225,25 +291,29 @@ def _report(args: list[str]) -> None:
     from trmrl.report.curve import draw
     from trmrl.run import Run
 
+    if not options.runs:
+        raise TrmrlError("report of what? expected one run folder or more")
     picture = draw([Run.open(path) for path in options.runs], options.out)
-    CONSOLE.print(f"wrote {picture}")
+    _say(f"wrote {picture}")
 
 
 def _envs(args: list[str]) -> None:
     _parse(Envs, args, "envs")
     from trmrl.envs import ENVS, make
 
-    table = Table("env", "K x H", "obs", "action", "splits", "floor", "ceiling", "what")
-    number = lambda value: "" if value is None else f"{value:g}"
+    line = "{:17} {:>8}  {:>3}  {:13} {:14} {:>6} {:>7}".format
+    _say(line("env", "K x H", "obs", "action", "splits", "floor", "ceiling"))
+    number = lambda value: "" if value is None else f"{value:.3g}"
     for name in ENVS:
         spec = make(name).spec
         space = f"{spec.action_space.size} {type(spec.action_space).__name__.lower()}"
-        table.add_row(
-            name, f"{spec.num_episodes} x {spec.horizon}", str(spec.obs_size), space,
-            ", ".join(spec.splits), number(spec.floor), number(spec.ceiling), spec.summary,
-        )
-    CONSOLE.print(table)
-    CONSOLE.print("bandit-nN-kK: any N pulls of K arms. ENV+task: the task is shown (the oracle).")
+        trial = f"{spec.num_episodes} x {spec.horizon}"
+        splits = ",".join(spec.splits)
+        bounds = number(spec.floor), number(spec.ceiling)
+        _say(line(name, trial, spec.obs_size, space, splits, *bounds).rstrip())
+        _say(f"    {spec.summary}")
+    _say("\nA trial is K episodes of H steps. floor and ceiling: returns of one episode.")
+    _say("bandit-nN-kK: any N pulls of K arms. ENV+task: the task is shown (the oracle).")
 
 
 def _bench(args: list[str]) -> None:
@@ -251,7 +321,7 @@ def _bench(args: list[str]) -> None:
     from trmrl.bench import bench
 
     for line in bench(options.env, options.agent, options.recipe, options.num_lanes):
-        CONSOLE.print(line)
+        _say(line)
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {

@@ -1,12 +1,15 @@
 """One experiment as a value, and the same value as JSON.
 
-Lives here: `Config`, and reading and writing it without running anybody's code. Does not live
-here: the experiments themselves (`recipes/`).
+Lives here: `Config`, what its numbers may be, and reading and writing it without running anybody's
+code. Does not live here: the experiments themselves (`recipes/`).
 """
 
 import dataclasses
 import difflib
-from typing import Any
+import math
+import typing
+from collections.abc import Callable
+from typing import Any, Literal
 
 import equinox as eqx
 
@@ -16,9 +19,7 @@ from trmrl.agents.memory_ppo import MemoryPPO, PPOConfig
 from trmrl.nets.gru import GRUConfig
 from trmrl.nets.heads import HeadConfig
 from trmrl.nets.transformer import TransformerConfig
-from trmrl.types import TrmrlError
-
-FORMAT = 1  # of config.json; raised when an older program could no longer read it
+from trmrl.types import EnvSpec, TrmrlError
 
 
 class Config(eqx.Module):
@@ -54,6 +55,122 @@ KINDS: dict[str, type] = {
     )
 }
 
+INF = math.inf
+LARGEST = 2**31 - 1  # env steps are counted in 32 bits
+# The least and the greatest that a number may be, by the record's kind and the field's name;
+# numbers not listed are free, but finite.
+LIMITS: dict[type, dict[str, tuple[int | float, int | float]]] = {
+    Config: {
+        "env_steps": (1, LARGEST),
+        "num_lanes": (1, INF),
+        "seed": (0, 2**32 - 1),
+        "eval_every": (0, INF),
+        "eval_tasks": (1, INF),
+        "save_every": (1, INF),
+    },
+    PPOConfig: {
+        "gamma": (0, 1),
+        "gae_lambda": (0, 1),
+        "clip": (0, INF),
+        "num_passes": (1, INF),
+        "minibatch_size": (1, INF),
+        "chunk_length": (0, INF),
+        "stop_kl": (0, INF),
+        "value_coef": (0, INF),
+    },
+    OptimizerConfig: {
+        "learning_rate": (0, INF),
+        "decay_start": (0, INF),
+        "decay_end": (0, INF),
+        "final_factor": (0, 1),
+        "weight_decay": (0, INF),
+        "max_grad_norm": (0, INF),
+        "target_kl": (0, INF),
+    },
+    HeadConfig: {"hidden": (1, INF), "init_std": (1e-6, INF)},
+    TransformerConfig: {
+        "window": (0, INF),
+        "width": (1, INF),
+        "num_heads": (1, INF),
+        "num_layers": (1, INF),
+        "hidden": (1, INF),
+    },
+    GRUConfig: {"width": (1, INF)},
+}
+
+
+def _check_chunks(agent: MemoryPPO, spec: EnvSpec) -> str | None:
+    length, rows = agent.ppo.chunk_length, spec.horizon * spec.num_episodes
+    if length and rows % length:
+        return f"ppo.chunk_length is {length}, which does not divide the {rows} steps of a trial"
+    return None
+
+
+def _check_transformer(core: TransformerConfig, spec: EnvSpec) -> str | None:
+    del spec
+    if core.width % core.num_heads:
+        return f"num_heads is {core.num_heads}, which does not divide width, {core.width}"
+    if core.context == "window" and core.window < 1:
+        return 'window is 0, expected 1 or more in context "window"'
+    return None
+
+
+# What numbers must be to each other and to the world: a complaint that begins with the field.
+RELATIONS: dict[type, Callable[[Any, EnvSpec], str | None]] = {
+    MemoryPPO: _check_chunks,
+    TransformerConfig: _check_transformer,
+}
+
+
+def check(config: Config, spec: EnvSpec) -> None:
+    """Raise `TrmrlError` naming the first field whose value no run on `spec`'s worlds can have."""
+    _check_record(config, spec, "")
+
+
+def _check_record(record: Any, spec: EnvSpec, prefix: str) -> None:
+    limits = LIMITS.get(type(record), {})
+    for field in dataclasses.fields(record):
+        value, name = getattr(record, field.name), f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(value):
+            _check_record(value, spec, f"{name}.")
+            continue
+        if not _is(field.type, value):
+            raise TrmrlError(f"{name} is {value!r}, expected {_say(field.type)}")
+        low, high = limits.get(field.name, (-INF, INF))
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int | float) and not (
+                low <= number <= high and math.isfinite(number)
+            ):
+                raise TrmrlError(f"{name} is {value!r}, expected {_say_limits(low, high)}")
+    complaint = RELATIONS.get(type(record), lambda record, spec: None)(record, spec)
+    if complaint:
+        raise TrmrlError(f"{prefix}{complaint}")
+
+
+def _is(kind: Any, value: Any) -> bool:
+    """Return whether a value is what a field's annotation says (an int is a float too)."""
+    if typing.get_origin(kind) is Literal:
+        return value in typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_is(typing.get_args(kind)[0], v) for v in value)
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _say(kind: Any) -> str:
+    if typing.get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(repr, typing.get_args(kind)))
+    if typing.get_origin(kind) is tuple:
+        return f"a list of {typing.get_args(kind)[0].__name__}"
+    return kind.__name__
+
+
+def _say_limits(low: int | float, high: int | float) -> str:
+    if high < INF:
+        return f"{low:.12g} to {high:.12g}"
+    return f"a finite number, {low:.12g} or more" if low > -INF else "a finite number"
+
 
 def to_json(config: Any) -> Any:
     """Return a config as plain JSON values; each record carries its `kind`."""
@@ -63,23 +180,44 @@ def to_json(config: Any) -> Any:
     return list(config) if isinstance(config, tuple) else config
 
 
-def from_json(value: Any) -> Any:
+def from_json(value: Any) -> Config:
     """Return the config that `to_json` wrote.
 
-    Raises `TrmrlError` on a kind or field this program does not know.
+    Raises `TrmrlError` on a kind or field this program does not know, or one that is missing.
     """
+    config = _read(value)
+    if not isinstance(config, Config):
+        raise TrmrlError(f"config is a {type(config).__name__}, expected a Config")
+    return config
+
+
+def _read(value: Any) -> Any:
     if isinstance(value, list):
-        return tuple(from_json(item) for item in value)
+        return tuple(_read(item) for item in value)
     if not isinstance(value, dict):
         return value
-    kind = KINDS.get(value.get("kind", ""))
+    kind = KINDS.get(str(value.get("kind")))
     if kind is None:
-        raise TrmrlError(f"config names {value.get('kind')!r}, which this version does not know")
-    given = {name: from_json(item) for name, item in value.items() if name != "kind"}
-    unknown = set(given) - {field.name for field in dataclasses.fields(kind)}
-    if unknown:
-        name = sorted(unknown)[0]
+        near = difflib.get_close_matches(str(value.get("kind")), KINDS) or list(KINDS)
+        raise TrmrlError(
+            f"config names {value.get('kind')!r}, which this version does not know: "
+            f"it knows {', '.join(near)}"
+        )
+    given = {name: _read(item) for name, item in value.items() if name != "kind"}
+    known = {field.name: field for field in dataclasses.fields(kind)}
+    for name in sorted(set(given) - set(known)):
         raise TrmrlError(f"config gives {kind.__name__}.{name}, which this version does not know")
+    for name, field in known.items():
+        no_default = field.default is field.default_factory is dataclasses.MISSING
+        if name not in given and no_default:
+            raise TrmrlError(f"config lacks {kind.__name__}.{name}")
+        if name in given and not _is(field.type, given[name]):
+            raise TrmrlError(
+                f"config gives {kind.__name__}.{name} as {value[name]!r}, "
+                f"expected {_say(field.type)}"
+            )
+        if name in given and field.type is float:
+            given[name] = float(given[name])
     return kind(**given)
 
 

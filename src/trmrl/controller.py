@@ -7,7 +7,6 @@ worlds.
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree, Shaped
 

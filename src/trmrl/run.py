@@ -10,9 +10,9 @@ Lives here: reading and writing those, without pickle. Does not live here: what 
 """
 
 import json
-import math
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,9 +25,21 @@ from jaxtyping import PyTree
 from trmrl.types import TrmrlError
 
 CONFIG, METRICS, CHECKPOINT, EVALUATIONS = (
-    "config.json", "metrics.jsonl", "checkpoint.npz", "evaluations",
+    "config.json",
+    "metrics.jsonl",
+    "checkpoint.npz",
+    "evaluations",
 )
 FORMAT = 1  # of the folder; raised when an older program could no longer read it
+UNREADABLE = (  # what a file that is no archive of arrays, or half of one, makes its readers raise
+    OSError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    MemoryError,
+)
 
 
 class Run:
@@ -48,15 +60,18 @@ class Run:
 
     def exists(self) -> bool:
         """Return whether the folder holds a run."""
-        return (self.path / CONFIG).is_file()
+        with _disk_errors(self.path):
+            return (self.path / CONFIG).is_file()
 
     def create(self, config: dict[str, Any]) -> None:
         """Make the folder and write the config; a folder with other things in it is refused."""
-        if self.path.exists() and not self.path.is_dir():
-            raise TrmrlError(f"{self.path} is a file, expected a run folder or a new name")
-        if self.path.is_dir() and any(self.path.iterdir()):
-            raise TrmrlError(f"{self.path} is not empty and not a run folder: choose another name")
         with _disk_errors(self.path):
+            if self.path.exists() and not self.path.is_dir():
+                raise TrmrlError(f"{self.path} is a file, expected a run folder or a new name")
+            if self.path.is_dir() and any(self.path.iterdir()):
+                raise TrmrlError(
+                    f"{self.path} is not empty and not a run folder: choose another name"
+                )
             self.path.mkdir(parents=True, exist_ok=True)
             text = json.dumps({"format": FORMAT, "config": config}, indent=2)
             _replace(self.path / CONFIG, text.encode())
@@ -67,12 +82,16 @@ class Run:
         try:
             with _disk_errors(path):
                 written = json.loads(path.read_text(encoding="utf-8"))
-            found, config = written["format"], written["config"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, RecursionError) as error:
             raise TrmrlError(f"{path} is damaged: {error}") from error
+        found = written.get("format") if isinstance(written, dict) else None
+        if not isinstance(found, int):
+            raise TrmrlError(f"{path} is damaged: it tells no format")
         if found != FORMAT:
             raise TrmrlError(f"{path} has format {found}, this version reads {FORMAT}")
-        return config
+        if not isinstance(written.get("config"), dict):
+            raise TrmrlError(f"{path} is damaged: it holds no config")
+        return written["config"]
 
     def save(self, state: PyTree) -> None:
         """Replace the checkpoint by `state`; a crash at any moment leaves the old one or this."""
@@ -91,7 +110,8 @@ class Run:
 
     def has_checkpoint(self) -> bool:
         """Return whether something was saved."""
-        return (self.path / CHECKPOINT).is_file()
+        with _disk_errors(self.path):
+            return (self.path / CHECKPOINT).exists()
 
     def restore(self, skeleton: PyTree) -> PyTree:
         """Return the checkpoint, shaped like `skeleton` (whose array leaves may be abstract).
@@ -99,17 +119,18 @@ class Run:
         Raises `TrmrlError` naming the first leaf that is missing or does not fit.
         """
         path = self.path / CHECKPOINT
-        if not path.is_file():
+        if not self.has_checkpoint():
             raise TrmrlError(f"{self.path} has no checkpoint yet")
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-            raise TrmrlError(f"{path} is damaged or no checkpoint: {error}") from error
         wanted = dict(_named_leaves(skeleton))
-        for name in sorted(set(wanted) ^ set(arrays)):
-            where = "lacks" if name in wanted else "has an unknown"
-            raise TrmrlError(f"{path} does not fit its config: it {where} {name}")
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = {name.removesuffix(".npy") for name in archive.namelist()}
+                for name in sorted(set(wanted) ^ names):
+                    where = "lacks" if name in wanted else "has an unknown"
+                    raise TrmrlError(f"{path} does not fit its config: it {where} {name}")
+                arrays = {name: _read_array(archive, name) for name in wanted}
+        except UNREADABLE as error:
+            raise TrmrlError(f"{path} is damaged or no checkpoint: {error}") from error
         leaves = [_fit(path, name, arrays[name], leaf) for name, leaf in wanted.items()]
         return jax.tree.unflatten(jax.tree.structure(skeleton), leaves)
 
@@ -120,7 +141,9 @@ class Run:
         if self._events is None:
             from tensorboardX import SummaryWriter
 
-            self._events = SummaryWriter(str(self.path), flush_secs=10)
+            lived_again = record["env_steps"]  # TensorBoard drops what it holds from there on
+            with _disk_errors(self.path):
+                self._events = SummaryWriter(str(self.path), purge_step=lived_again, flush_secs=10)
         for name, value in record.items():
             values = enumerate(value, start=1) if isinstance(value, list) else [("", value)]
             for index, scalar in values:
@@ -128,12 +151,21 @@ class Run:
                 self._events.add_scalar(tag, scalar, record["env_steps"])
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return every whole line of the metrics."""
+        """Return every whole line of the metrics: a crash may have torn the last one.
+
+        Raises `TrmrlError` if any other line is no record.
+        """
         path = self.path / METRICS
-        if not path.is_file():
-            return []
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        with _disk_errors(path):
+            if not path.is_file():
+                return []
+            lines = path.read_bytes().splitlines()
+        records = [_record(line) for line in lines]
+        if records and records[-1] is None:
+            del records[-1]
+        if None in records:
+            raise TrmrlError(f"{path} is damaged: line {records.index(None) + 1} is no record")
+        return records
 
     def rewind(self, updates: int) -> None:
         """Forget metrics logged after update number `updates`: they will be lived again."""
@@ -148,7 +180,7 @@ class Run:
         path = self.path / EVALUATIONS / f"{name}.json"
         with _disk_errors(path):
             path.parent.mkdir(exist_ok=True)
-            _replace(path, json.dumps(record).encode())
+        write_json(path, record)
         return path
 
     def close(self) -> None:
@@ -156,6 +188,12 @@ class Run:
         if self._events is not None:
             self._events.close()
             self._events = None
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Write a record as JSON, whole or not at all; raises `TrmrlError` if the disk refuses."""
+    with _disk_errors(path):
+        _replace(path, json.dumps(record).encode())
 
 
 @contextmanager
@@ -184,6 +222,21 @@ def _named_leaves(tree: PyTree) -> list[tuple[str, Any]]:
     return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
 
 
+def _record(line: bytes) -> dict[str, Any] | None:
+    """Return one line of the metrics, or None if it is not a whole one."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    whole = isinstance(record, dict) and {"updates", "env_steps"} <= set(record)
+    return record if whole else None
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(f"{name}.npy") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
 def _is_key(leaf: Any) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
@@ -194,22 +247,10 @@ def _plain(leaf: Any) -> np.ndarray:
 
 def _fit(path: Path, name: str, array: np.ndarray, leaf: Any) -> jax.Array:
     """Return a stored array as the leaf it must be, or say why it cannot."""
-    if _is_key(leaf):
-        if array.dtype != np.uint32 or array.ndim != leaf.ndim + 1:
-            raise TrmrlError(f"{path} does not fit its config: {name} is not a random key")
-        return jax.random.wrap_key_data(array)
-    if array.shape != leaf.shape or array.dtype != leaf.dtype:
+    stored = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    if array.shape != stored.shape or array.dtype != stored.dtype:
         raise TrmrlError(
             f"{path} does not fit its config: {name} is {array.dtype}{list(array.shape)}, "
-            f"expected {leaf.dtype}{list(leaf.shape)}"
+            f"expected {stored.dtype}{list(stored.shape)}"
         )
-    return jax.numpy.asarray(array)
-
-
-def all_finite(record: dict[str, Any]) -> str | None:
-    """Return the name of the first number of a metrics record that is not finite, if any."""
-    for name, value in record.items():
-        values = value if isinstance(value, list) else [value]
-        if not all(math.isfinite(v) for v in values):
-            return name
-    return None
+    return jax.random.wrap_key_data(array) if _is_key(leaf) else jax.numpy.asarray(array)

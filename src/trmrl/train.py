@@ -36,6 +36,7 @@ def train(config: Config, path: str | Path, show: Show = lambda record: None) ->
     finite; the last good checkpoint is kept either way.
     """
     envs, agent = make(config.env), config.agent
+    configs.check(config, envs.spec)
     run, train_state = _open(config, envs, path)
     iterate = build_iteration(agent, envs, config.num_lanes)
     saved = evaluated = int(train_state.env_steps)

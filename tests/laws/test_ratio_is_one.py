@@ -16,16 +16,11 @@ CASES = [
     ("bandit", "window", "trial"),
     ("bandit", "window", "episode"),
     ("bandit", "trial-whole", "trial"),
-    ("bandit", "trial-short", "trial"),
-    ("bandit", "gru", "trial"),
-    ("bandit", "gru", "episode"),
     ("drift", "window", "trial"),
     ("drift", "window", "episode"),
-    ("drift", "trial-whole", "trial"),
-    ("drift", "trial-short", "episode"),
+    ("drift", "trial-whole", "episode"),
     ("drift", "trial-short", "trial"),
     ("drift", "gru", "trial"),
-    ("drift", "gru", "episode"),
 ]
 CHUNKS = {"bandit": (1, 3, 0), "drift": (1, 4, 0)}
 

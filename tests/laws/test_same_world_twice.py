@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from trmrl.trial import run_trial
+from trmrl.types import replace
 
 
 @pytest.mark.parametrize("explore", [True, False])
@@ -13,7 +14,8 @@ from trmrl.trial import run_trial
 def test_twins_live_one_trajectory(small_agent, shake, drift, currents, core, scope, explore):
     agent = small_agent(core, memory_scope=scope)
     envs, twin = drift(num_episodes=3), drift(host=True, num_episodes=3)
-    model = shake(agent.init(envs.spec, key=jax.random.key(0)).model)
+    model = agent.init(envs.spec, key=jax.random.key(0)).model
+    model = replace(model, network=shake(model.network))
     tasks, key = currents(noise=0.2), jax.random.key(5)
     one = run_trial(agent, model, envs, tasks, explore=explore, key=key)
     two = run_trial(agent, model, twin, tasks, explore=explore, key=key)

@@ -53,20 +53,20 @@ def test_unroll_is_scanned_step(shaken_core, name, origin):
     seen = np.asarray(valid)
 
     after, once = unroll(memory0, token, start, valid)
-    np.testing.assert_allclose(np.asarray(once)[seen], features[seen], atol=2e-5)
+    np.testing.assert_allclose(np.asarray(once)[seen], features[seen], rtol=1e-5, atol=1e-5)
 
     chunked, parts = memory0, []
     for rows_of in (slice(0, 5), slice(5, 10), slice(10, 11)):
         chunked, part = unroll(chunked, token[rows_of], start[rows_of], valid[rows_of])
         parts.append(np.asarray(part))
-    np.testing.assert_allclose(np.concatenate(parts)[seen], features[seen], atol=2e-5)
+    np.testing.assert_allclose(np.concatenate(parts)[seen], features[seen], rtol=1e-5, atol=1e-5)
 
     # What is remembered is the same wherever it can still be seen: live on and compare.
     more = tokens(6, 2)
     _, expected = lived(step, final, more, never[:6], always[:6])
     for memory in (after, chunked):
         _, found = lived(step, memory, more, never[:6], always[:6])
-        np.testing.assert_allclose(found, expected, atol=2e-5)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

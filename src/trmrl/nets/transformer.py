@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from trmrl.nets.attention import attend
 from trmrl.nets._core import AbstractCore, AbstractCoreConfig
 from trmrl.nets.initializers import t_fixup_embedding_std, t_fixup_projection_gain, xavier
 from trmrl.nets.linear import Linear
@@ -29,22 +30,6 @@ def sinusoid(position: Int[jax.Array, "*axes"], width: int) -> Float[jax.Array, 
     )
     code = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1)
     return code.reshape((*position.shape, -1))[..., :width]
-
-
-def attend(
-    query: Float[jax.Array, "B Q D"],
-    key: Float[jax.Array, "B S D"],
-    value: Float[jax.Array, "B S D"],
-    mask: Bool[jax.Array, "#B Q S"],
-    num_heads: int,
-) -> Float[jax.Array, "B Q D"]:
-    """Multi-head attention `softmax(q k' / sqrt(d_head) + log mask) v`, heads side by side in D."""
-    heads = lambda x: x.reshape((*x.shape[:-1], num_heads, -1))
-    q, k, v = heads(query), heads(key), heads(value)
-    score = jnp.einsum("bqhd,bshd->bhqs", q, k) * (q.shape[-1] ** -0.5)
-    mask = jnp.broadcast_to(mask[:, None], score.shape)
-    weight = jax.nn.softmax(jnp.where(mask, score, -jnp.inf), axis=-1)
-    return jnp.einsum("bhqs,bshd->bqhd", weight, v).reshape(query.shape)
 
 
 class Block(eqx.Module):

@@ -24,15 +24,16 @@ def draw(runs: list[Run], path: str | Path) -> Path:
         if not records:
             continue
         drawn += 1
-        config = run.config()
-        label = f"{config['env']} {config['agent_name']} seed {config['seed']}"
+        label = "{env} {agent_name} seed {seed}".format_map(run.config())
         mean = lambda values: sum(values) / len(values)
         steps = [record["env_steps"] for record in records]
         (line,) = axes.plot(steps, [mean(r["return"]) for r in records], alpha=0.5, linewidth=1)
         tested = [(r["env_steps"], mean(r["test_return"])) for r in records if "test_return" in r]
-        axes.plot(*zip(*tested, strict=True) if tested else ([], []), "o-", color=line.get_color(), label=label)
+        dots = zip(*tested, strict=True) if tested else ([], [])
+        axes.plot(*dots, "o-", color=line.get_color(), label=label)
     if not drawn:
-        raise TrmrlError(f"nothing to draw: {', '.join(str(run.path) for run in runs)} logged nothing")
+        plt.close(figure)
+        raise TrmrlError(f"nothing to draw: {', '.join(str(r.path) for r in runs)} logged nothing")
     axes.set(xlabel="env steps", ylabel="return per episode")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize="small")

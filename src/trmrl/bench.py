@@ -1,0 +1,152 @@
+"""How close a machine comes to its own limits: learning against its matrix products, collecting
+against its worlds.
+
+Lives here: `trmrl bench`, ratios measured in one run. Does not live here: comparisons with other
+programs (`benchmarks/`), or anything a test asserts.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from trmrl.agents._base import AbstractAgent
+from trmrl.envs import make
+from trmrl.envs._base import AbstractEnvs
+from trmrl.recipes import recipe
+from trmrl.trial import run_trial
+from trmrl.types import Continuous, Trajectory
+
+Product = tuple[int, int, int, int]  # batch, rows, columns, contracted
+REPEATS = 5
+SHARE = 0.01  # products below this share of the FLOPs are not timed on their own
+
+
+def bench(env: str, agent_name: str, recipe_name: str, num_lanes: int) -> Iterator[str]:
+    """Yield lines that tell both ratios for an experiment's agent in `num_lanes` worlds."""
+    config = recipe(env, agent_name, recipe_name)
+    envs, agent = make(env), config.agent
+    train_state = agent.init(envs.spec, key=jax.random.key(0))
+    tasks = envs.sample_tasks("train", num_lanes, key=jax.random.key(1))
+    live = envs.jit(
+        lambda model, key: run_trial(agent, model, envs, tasks, explore=True, key=key)
+    )
+    trial = live(train_state.model, jax.random.key(2))
+    num_steps = int(np.size(trial.valid))
+    acting = median_seconds(lambda: live(train_state.model, jax.random.key(2)))
+    alone = median_seconds(worlds_alone(envs, tasks))
+    yield (
+        f"collect  {num_steps / acting:,.0f} env steps/s, worlds alone {num_steps / alone:,.0f}: "
+        f"{alone / acting:.0%} of the limit at {num_lanes} lanes"
+    )
+    rate, peak = learner_rates(agent, train_state, trial)
+    yield (
+        f"learn    {rate / 1e9:,.0f} GFLOP/s, matrix products of its shapes {peak / 1e9:,.0f}: "
+        f"{rate / peak:.0%} of the limit"
+    )
+
+
+def median_seconds(call: Callable[[], Any], repeats: int = REPEATS) -> float:
+    """Return the median time of a call whose result is awaited, after one that is not counted."""
+    jax.block_until_ready(call())
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        jax.block_until_ready(call())
+        times.append(time.perf_counter() - began)
+    return float(np.median(times))
+
+
+def worlds_alone(envs: AbstractEnvs, tasks: Any) -> Callable[[], Any]:
+    """Return a call that steps the worlds through one trial with actions drawn beforehand."""
+    spec = envs.spec
+    num_lanes = jax.tree.leaves(tasks)[0].shape[0]
+    shape = (spec.horizon, num_lanes)
+    draw = np.random.default_rng(0)
+    actions = (
+        draw.uniform(-1, 1, (*shape, spec.action_space.size)).astype(np.float32)
+        if isinstance(spec.action_space, Continuous)
+        else draw.integers(spec.action_space.size, size=shape).astype(np.int32)
+    )
+
+    def live(key):
+        def episode(carry, key_of_episode):
+            env_state, _ = envs.reset(tasks, key=key_of_episode)
+            _, outcome = envs.scan(step, env_state, actions)
+            return carry, outcome.reward
+
+        step = envs.step
+        return envs.scan(episode, 0, jax.random.split(key, spec.num_episodes))
+
+    compiled = envs.jit(live)
+    return lambda: compiled(jax.random.key(0))
+
+
+def learner_rates(
+    agent: AbstractAgent, train_state: Any, trial: Trajectory
+) -> tuple[float, float]:
+    """Return the learner's FLOP/s, and this machine's for bare products of the same shapes.
+
+    FLOPs are those of the matrix products in one update, counted in its program. The limit is
+    their total over the time the unbatched ones would take one by one, each timed alone.
+    """
+    arrays, rest = eqx.partition((train_state, trial), eqx.is_array)
+    update = lambda arrays: eqx.filter(agent.update(*eqx.combine(arrays, rest)), eqx.is_array)
+    products = count_products(jax.make_jaxpr(update)(arrays).jaxpr)
+    total = sum(flops(product) * count for product, count in products.items())
+    compiled = jax.jit(update)
+    rate = total / median_seconds(lambda: compiled(arrays))
+    large = {
+        product: count
+        for product, count in products.items()
+        if product[0] == 1 and flops(product) * count > SHARE * total
+    }
+    ideal = sum(count * _product_seconds(product) for product, count in large.items())
+    return rate, sum(flops(product) * count for product, count in large.items()) / ideal
+
+
+def flops(product: Product) -> int:
+    """Return the FLOPs of a matrix product: one multiplication and one addition per term."""
+    batch, rows, columns, contracted = product
+    return 2 * batch * rows * columns * contracted
+
+
+def count_products(jaxpr: Any, times: int = 1) -> Counter[Product]:
+    """Return how often a program multiplies matrices of each shape, loops counted through.
+
+    Branches of a `cond` count as if all were taken; `while` loops of unknown length count once.
+    """
+    counts: Counter[Product] = Counter()
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            counts[_shape(equation)] += times
+        inner_times = times * equation.params.get("length", 1)
+        for inner in jax.core.jaxprs_in_params(equation.params):
+            counts += count_products(inner, inner_times)
+    return counts
+
+
+def _shape(equation: Any) -> Product:
+    (contract, _), (batched, _) = equation.params["dimension_numbers"]
+    left, right = (np.array(x.aval.shape, dtype=np.int64) for x in equation.invars)
+    batch, contracted = int(left[list(batched)].prod()), int(left[list(contract)].prod())
+    rows = int(left.prod()) // (batch * contracted)
+    return batch, rows, int(right.prod()) // (batch * contracted), contracted
+
+
+def _product_seconds(product: Product) -> float:
+    _, rows, columns, contracted = product
+    left, right = jnp.ones((rows, contracted)), jnp.ones((contracted, columns))
+    multiply = jax.jit(lambda a, b: a @ b)
+    calls = max(1, int(2e9 / flops(product)))  # about 10 ms of work, so that dispatch is hidden
+
+    def several() -> jax.Array:
+        results = [multiply(left, right) for _ in range(calls)]
+        return results[-1]
+
+    return median_seconds(several) / calls

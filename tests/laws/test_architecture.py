@@ -1,0 +1,209 @@
+"""The house keeps its shape: who imports whom, how long things are, and what they are called."""
+
+import ast
+import pathlib
+import re
+
+import pytest
+
+import trmrl.types
+
+ROOT = pathlib.Path(trmrl.types.__file__).parent
+FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
+
+# Each room, and the rooms it may import from (besides itself). A dot-py name is one file.
+ROOMS = {
+    "types.py": (),
+    "envs/": ("types.py",),
+    "ops/": ("types.py",),
+    "nets/": ("types.py", "ops/"),
+    "run.py": ("types.py",),
+    "agents/_base.py": ("types.py",),
+    "agents/": ("types.py", "nets/", "ops/"),
+    "config.py": ("types.py", "agents/", "nets/"),
+    "recipes/": ("types.py", "agents/", "nets/", "config.py"),
+    "trial.py": ("types.py", "agents/_base.py", "envs/_base.py"),
+    "evaluate.py": ("types.py", "agents/_base.py", "envs/_base.py", "trial.py", "ops/", "run.py"),
+    "train.py": (
+        "types.py", "agents/", "envs/", "trial.py", "evaluate.py", "run.py", "config.py",
+        "recipes/", "ops/",
+    ),
+    "bench.py": (
+        "types.py", "agents/", "envs/", "trial.py", "evaluate.py", "run.py", "config.py",
+        "recipes/", "train.py",
+    ),
+    "controller.py": ("types.py", "agents/_base.py", "run.py", "train.py", "trial.py"),
+    "report/": ("types.py", "run.py"),
+    "watch/": ("types.py", "run.py"),
+}  # fmt: skip
+SHELLS = ("cli.py", "launch.py", "__init__.py", "__main__.py")  # these may import any room
+IN_THEIR_ROOM = {
+    "mujoco": ("envs/mujoco/",),
+    "gymnasium": ("envs/gymnasium.py",),
+    "metaworld": ("envs/metaworld.py",),
+    "ray": ("launch.py",),
+    "tyro": ("cli.py",),
+}
+BANNED = {"done", "info", "hstate", "rng", "utils", "helpers", "common", "misc"}
+
+
+def is_in(file, room):
+    return file == room or (room.endswith("/") and file.startswith(room))
+
+
+def room_of(file):
+    """The most particular room a file is in, or None for a file of no room."""
+    return max((room for room in ROOMS if is_in(file, room)), key=len, default=None)
+
+
+def tree_of(file):
+    return ast.parse((ROOT / file).read_text())
+
+
+def imported_modules(tree):
+    """Dotted names of all imports, lazy ones too; `from a import b` gives a.b where that is a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            whole = [f"{module}.{alias.name}" for alias in node.names]
+            modules = [name for name in whole if file_of(name)]
+            yield from modules
+            if len(modules) < len(whole):
+                yield module
+
+
+def file_of(module):
+    """The file of a dotted `trmrl` module, or None where the name is no module."""
+    if module.split(".")[0] != "trmrl":
+        return None
+    path = module.removeprefix("trmrl").replace(".", "/").lstrip("/")
+    for candidate in (f"{path}.py", f"{path}/__init__.py".lstrip("/")):
+        if (ROOT / candidate).is_file():
+            return candidate
+    return None
+
+
+def broken_imports(file, tree):
+    """Imports that go against the one way."""
+    room = room_of(file)
+    for module in imported_modules(tree):
+        if module.startswith("."):
+            yield f"{file}: relative import {module}"
+        if module.split(".")[0] == "trmrl" and room is not None:
+            target = file_of(module)
+            allowed = (room, *ROOMS[room])
+            if target and not any(is_in(target, other) for other in allowed):
+                yield f"{file} imports {module}"
+        for package, rooms in IN_THEIR_ROOM.items():
+            if module.split(".")[0] == package and not file.startswith(rooms):
+                yield f"{file} imports {module}"
+
+
+def names_in(tree):
+    """Every identifier a file makes up or uses: variables, attributes it sets, arguments, keywords."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+        elif isinstance(node, ast.arg):  # keywords of calls are named by whom they call
+            yield node.arg
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+            yield node.name
+        elif isinstance(node, ast.alias):
+            yield from (node.asname or node.name).split(".")
+
+
+def broken_manners(file, tree):
+    """Banned names, calls and modules."""
+    for part in pathlib.PurePath(file).with_suffix("").parts:
+        if part.strip("_") in BANNED:
+            yield f"{file}: a module called {part}"
+    for name in sorted({name for name in names_in(tree) if name and name.strip("_") in BANNED}):
+        yield f"{file}: the name {name}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            if node.func.id in ("super", "hasattr"):
+                yield f"{file}:{node.lineno}: {node.func.id}("
+    for module in imported_modules(tree):
+        if re.fullmatch(r"c?pickle|cloudpickle|dill|joblib|shelve", module.split(".")[0]):
+            yield f"{file} imports {module}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            if not (isinstance(node.value, ast.Constant) and node.value.value is False):
+                yield f"{file}:{node.value.lineno}: allow_pickle"
+
+
+def too_long(file, source, tree):
+    if source.count("\n") > 400:
+        yield f"{file}: {source.count(chr(10))} lines, at most 400"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            if length > 60:
+                yield f"{file}: {node.name} has {length} lines, at most 60"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_imports_flow_one_way(file):
+    assert list(broken_imports(file, tree_of(file))) == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_names_and_manners(file):
+    assert list(broken_manners(file, tree_of(file))) == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_files_and_functions_are_short(file):
+    assert list(too_long(file, (ROOT / file).read_text(), tree_of(file))) == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_module_says_what_lives_there(file):
+    tree = tree_of(file)
+    assert ast.get_docstring(tree) or not tree.body
+
+
+def test_every_file_has_a_room():
+    lost = [file for file in FILES if room_of(file) is None and file not in SHELLS]
+    assert lost == [], "give it a room in ROOMS, and say whom it may import"
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "complaints"),
+    [
+        ("ops/gae.py", "from trmrl.nets.linear import MLP", 1),
+        ("types.py", "import trmrl.ops.gae", 1),
+        ("envs/bandit.py", "from trmrl.agents import memory_ppo", 1),
+        ("nets/gru.py", "from trmrl import trial", 1),
+        ("nets/gru.py", "from trmrl.ops.gae import gae", 0),
+        ("agents/_base.py", "from trmrl.nets.linear import MLP", 1),
+        ("agents/memory_ppo.py", "import mujoco.batch", 1),
+        ("envs/mujoco/cheetah.py", "import mujoco", 0),
+        ("envs/bandit.py", "from . import oracle", 1),
+        ("trial.py", "def f():\n    from trmrl.envs.bandit import make", 1),
+    ],
+)
+def test_the_walk_sees_a_wrong_import(file, line, complaints):
+    assert len(list(broken_imports(file, ast.parse(line)))) == complaints
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["done = 1", "def f(rng): ...", "f(allow_pickle=1)", "x.hstate = 1", "import pickle",
+     "from a import utils", "class A:\n    info: int", "super().f()", "hasattr(a, b)", "np.load(f, allow_pickle=True)"],
+)  # fmt: skip
+def test_the_walk_sees_bad_manners(line):
+    assert list(broken_manners("ops/gae.py", ast.parse(line)))
+    assert list(broken_manners("ops/utils.py", ast.parse("")))
+    assert list(broken_manners("ops/gae.py", ast.parse("d = x.info; np.load(f)"))) == []
+
+
+def test_the_walk_sees_length():
+    body = "def f():\n" + "    x = 1\n" * 60
+    assert list(too_long("a.py", body, ast.parse(body)))
+    assert list(too_long("a.py", "\n" * 401, ast.parse("")))
+    assert not list(too_long("a.py", body[:-10], ast.parse(body[:-10])))

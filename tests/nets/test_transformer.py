@@ -1,0 +1,148 @@
+"""The transformer against a reference in plain NumPy loops."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trmrl.nets.embed import token_size
+from trmrl.nets.heads import HeadConfig, policy_head
+from trmrl.nets.transformer import TransformerConfig, attend, sinusoid
+from trmrl.types import Continuous, EnvSpec
+
+D, T = 4, 7
+
+
+def wave(position, width):
+    """`sin(p / 10000^(i/d))` at even features i, the cosine of the same angle after it."""
+    code = np.zeros(width)
+    for i in range(width):
+        angle = position / 10000 ** ((i - i % 2) / width)
+        code[i] = np.cos(angle) if i % 2 else np.sin(angle)
+    return code
+
+
+def attention(query, keys, values, num_heads):
+    """One query over lists of keys and values it may look at."""
+    size = len(query) // num_heads
+    mixed = np.zeros(len(query))
+    for head in range(num_heads):
+        part = slice(head * size, (head + 1) * size)
+        scores = [query[part] @ key[part] / np.sqrt(size) for key in keys]
+        weights = np.exp(scores) / np.sum(np.exp(scores))
+        for weight, value in zip(weights, values, strict=True):
+            mixed[part] += weight * value[part]
+    return mixed
+
+
+def affine(linear, x):
+    y = x @ np.asarray(linear.weight, np.float64)
+    return y if linear.bias is None else y + np.asarray(linear.bias, np.float64)
+
+
+def reference(encoder, tokens, reach=10**9):
+    """Every row's last-layer memory; a row sees the `reach` newest rows up to itself."""
+    rows = [
+        affine(encoder.embedding, token) + wave(p, encoder.embedding.weight.shape[1])
+        for p, token in enumerate(np.asarray(tokens, np.float64))
+    ]
+    for block in encoder.blocks:
+        pairs = [np.split(affine(block.key_value, h), 2) for h in rows]
+        refined = []
+        for t, h in enumerate(rows):
+            visible = pairs[max(0, t + 1 - reach) : t + 1]
+            keys, values = [k for k, _ in visible], [v for _, v in visible]
+            h = h + affine(block.out, attention(affine(block.query, h), keys, values, 2))
+            h = h + affine(block.contract, np.maximum(affine(block.expand, h), 0))
+            refined.append(h)
+        rows = refined
+    return np.array(rows)
+
+
+def draw(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def test_sinusoid_by_hand():
+    found = sinusoid(jnp.array([[0, 3]]), 4)
+    expected = [[[0, 1, 0, 1], [np.sin(3), np.cos(3), np.sin(0.03), np.cos(0.03)]]]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [6, 7, 128])
+def test_sinusoid_of_any_width(width):
+    found = sinusoid(jnp.arange(5), width)
+    np.testing.assert_allclose(found, [wave(p, width) for p in range(5)], atol=1e-5)
+
+
+def test_attend_is_a_weighted_mean_of_what_the_mask_shows():
+    query, key, value = draw(2, 3, 6), draw(2, 5, 6, seed=1), draw(2, 5, 6, seed=2)
+    mask = np.random.default_rng(3).random((2, 3, 5)) < 0.6
+    mask[:, :, 0] = True
+    found = jax.jit(lambda *x: attend(*x, 3))(query, key, value, jnp.asarray(mask))
+    for b in range(2):
+        for q in range(3):
+            shown = np.flatnonzero(mask[b, q])
+            keys, values = (np.asarray(x, np.float64)[b, shown] for x in (key, value))
+            expected = attention(np.asarray(query, np.float64)[b, q], keys, values, 3)
+            np.testing.assert_allclose(found[b, q], expected, atol=1e-5)
+
+
+def test_one_mask_serves_all_lanes():
+    query, key, value = draw(2, 3, 6), draw(2, 5, 6, seed=1), draw(2, 5, 6, seed=2)
+    mask = jnp.tril(jnp.ones((3, 5), bool), 2)[None]
+    both = jnp.broadcast_to(mask, (2, 3, 5))
+    np.testing.assert_array_equal(
+        attend(query, key, value, mask, 2), attend(query, key, value, both, 2)
+    )
+
+
+@pytest.mark.parametrize("window", [1, 3, 5])
+def test_encode_is_the_last_row_of_the_full_computation(shake, window):
+    config = TransformerConfig(window=window, width=8, num_heads=2, num_layers=3, hidden=12)
+    core = shake(config.build(D, T, key=jax.random.key(0)))
+    tokens = draw(window, window, D)
+    length = jnp.arange(1, window + 1)  # windows filled 1..N; what lies beyond must not matter
+    beyond = jnp.arange(window)[None, :] >= length[:, None]
+    wild = jnp.where(beyond[..., None], 9.0, tokens)
+    found = jax.jit(lambda *x: core.encode(*x))(wild, length)
+    for i in range(window):
+        expected = reference(core.encoder, tokens[i, : i + 1])[-1]
+        np.testing.assert_allclose(found[i], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_window_slides_and_counts_positions_within_itself(shaken_core):
+    core, tokens = shaken_core("window", D, T), draw(T, 1, D)
+    never, always = jnp.zeros((T, 1), bool), jnp.ones((T, 1), bool)
+    _, found = jax.jit(lambda *x: core.unroll(*x))(None, tokens, never, always)
+    for t in range(T):
+        seen = tokens[max(0, t - 2) : t + 1, 0]  # a window of three
+        np.testing.assert_allclose(
+            found[t, 0], reference(core.encoder, seen)[-1], rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize(("name", "reach"), [("trial-whole", T), ("trial-short", 4)])
+def test_a_trial_sees_its_capacity_and_counts_from_its_start(shaken_core, name, reach):
+    core, tokens = shaken_core(name, D, T), draw(T, 1, D)
+    never, always = jnp.zeros((T, 1), bool), jnp.ones((T, 1), bool)
+    _, found = jax.jit(lambda *x: core.unroll(*x))(None, tokens, never, always)
+    expected = reference(core.encoder, tokens[:, 0], reach)
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4, atol=1e-5)
+    assert core.capacity == reach
+
+
+def test_published_policy_has_its_published_size():
+    """Half-cheetah: 807,436 parameters in embedding, layers, head and log_std."""
+    spec = EnvSpec("half-cheetah", 20, Continuous(6), 200, 2)
+
+    @eqx.filter_jit
+    def build(key):
+        core = TransformerConfig().build(token_size(spec), 400, key=key)
+        return core, policy_head(core.feature_size, spec.action_space, HeadConfig(), key=key)
+
+    core, head = build(jax.random.key(0))
+    size = lambda tree: sum(x.size for x in jax.tree.leaves(eqx.filter(tree, eqx.is_array)))
+    assert size(core) == 28 * 128 + 4 * (4 * (128 * 128 + 128) + 128 * 512 + 512 + 512 * 128 + 128)
+    assert size(core) + size(head) == 807_436

@@ -1,0 +1,135 @@
+"""Every recipe survives JSON and fits its worlds, and `paper` is the published table."""
+
+import json
+
+import pytest
+
+from trmrl import config as configs
+from trmrl.envs import ENVS, make
+from trmrl.recipes import AGENTS, recipe
+from trmrl.types import TrmrlError
+
+ALL = [(agent, name) for agent, recipes in AGENTS.items() for name in recipes]
+
+
+def known_recipes(agent, name):
+    """The recipe for every env that has it."""
+    found = []
+    for env in (*ENVS, "bandit-n7-k3", "half-cheetah-vel+task"):
+        try:
+            found.append(recipe(env, agent, name))
+        except TrmrlError as error:
+            assert name != "default", error  # every agent has a default for every world
+    return found
+
+
+@pytest.mark.parametrize(("agent", "name"), ALL)
+def test_a_recipe_survives_json_and_fits_its_world(agent, name):
+    configs_of = known_recipes(agent, name)
+    assert configs_of
+    for config in configs_of:
+        again = configs.from_json(json.loads(json.dumps(configs.to_json(config))))
+        assert again == config
+        assert configs.differences(again, config) == []
+        assert (config.agent_name, config.recipe) == (agent, name)
+        configs.check(config, make(config.env).spec)
+
+
+@pytest.mark.parametrize(("agent", "name"), ALL)
+def test_a_budget_changes_nothing_but_itself_and_the_schedule(agent, name):
+    for config in known_recipes(agent, name):
+        shorter = recipe(config.env, agent, name, env_steps=1_000)
+        assert shorter.env_steps == 1_000
+        differ = [line.split(":")[0] for line in configs.differences(config, shorter)]
+        assert all(field.split(".")[-1] in ("env_steps", "decay_end") for field in differ)
+
+
+# /work/shared/spec/trmrl.md, section 3.1: the released commands, column by column.
+SHARED = {
+    "agent.core.kind": "TransformerConfig",
+    "agent.core.context": "window",
+    "agent.core.window": 5,
+    "agent.core.width": 128,
+    "agent.core.num_heads": 16,
+    "agent.core.num_layers": 4,
+    "agent.core.hidden": 512,
+    "agent.head.hidden": (64, 64),
+    "agent.head.last_gain": 1.0,
+    "agent.memory_scope": "episode",
+    "agent.normalize_obs": False,
+    "agent.normalize_reward": False,
+    "agent.ppo.gamma": 0.9,
+    "agent.ppo.gae_lambda": 0.8,
+    "agent.ppo.num_passes": 10,
+    "agent.ppo.minibatch_size": 256,
+    "agent.ppo.chunk_length": 1,
+    "agent.ppo.stop_kl": 0.0,
+    "agent.ppo.entropy_coef": 0.0,
+    "agent.ppo.normalize_advantage": False,
+    "agent.ppo.value_loss": "gaussian",
+    "agent.ppo.value_target": "return",
+    "agent.ppo.value_phase": "after",
+    "agent.ppo.credit_across_episodes": True,
+    "agent.ppo.bootstrap": False,
+    "agent.optimizer.learning_rate": 3e-5,
+    "agent.optimizer.weight_decay": 0.01,
+    "agent.optimizer.max_grad_norm": 0.0,
+    "agent.optimizer.target_kl": 0.0,
+    "agent.value_optimizer.weight_decay": 0.01,
+    "agent.value_optimizer.max_grad_norm": 0.0,
+    "num_lanes": 20,
+    "eval_every": 5 * 8_000,
+    "eval_tasks": 30,
+}
+EPOCH = 20 * 2 * 200
+PUBLISHED = {
+    "half-cheetah-vel": {
+        "agent.ppo.clip": 0.1,
+        "agent.head.init_std": 0.2,
+        "agent.value_input": "token",  # a trunk of its own: an MLP on the token
+        "agent.value_optimizer.learning_rate": 2.5e-4,
+        "agent.optimizer.decay": "exponential",
+        "agent.optimizer.decay_start": 100 * EPOCH,
+        "agent.optimizer.decay_end": 750 * EPOCH,
+        "agent.optimizer.final_factor": 0.1,
+        "agent.value_optimizer.final_factor": 1.0,
+        "env_steps": 20_000_000,
+    },
+    "half-cheetah-dir": {
+        "agent.ppo.clip": 0.2,
+        "agent.head.init_std": 0.5,
+        "agent.value_input": "feature",  # the trunk is shared
+        "agent.value_optimizer.learning_rate": 3e-5,
+        "agent.optimizer.decay": "exponential",
+        "agent.optimizer.decay_start": 100 * EPOCH,
+        "agent.optimizer.decay_end": 3_700 * EPOCH,
+        "agent.optimizer.final_factor": 1e-4,
+        "agent.value_optimizer.decay": "exponential",
+        "agent.value_optimizer.decay_start": 100 * EPOCH,
+        "agent.value_optimizer.decay_end": 3_700 * EPOCH,
+        "agent.value_optimizer.final_factor": 1e-4,
+        "env_steps": 40_000_000,
+    },
+}
+
+
+@pytest.mark.parametrize("env", PUBLISHED)
+def test_paper_is_the_published_table(env):
+    config = recipe(env, "trmrl", "paper")
+    leaves = configs.flatten(config) | {"agent.core.kind": type(config.agent.core).__name__}
+    published = SHARED | PUBLISHED[env]
+    assert {name: leaves[name] for name in published} == published
+    spec = make(env).spec
+    assert config.num_lanes * spec.num_episodes * spec.horizon == EPOCH
+
+
+def test_paper_has_no_setting_for_a_bandit():
+    with pytest.raises(TrmrlError, match=r"bandit-n10-k5, only for half-cheetah-vel, half-"):
+        recipe("bandit-n10-k5", "trmrl", "paper")
+
+
+def test_unknown_agents_and_recipes_are_answered_with_the_nearest():
+    with pytest.raises(TrmrlError, match=r"unknown agent 'trml': did you mean trmrl"):
+        recipe("bandit-n10-k5", "trml")
+    with pytest.raises(TrmrlError, match=r"unknown recipe of trmrl 'papr': did you mean paper"):
+        recipe("bandit-n10-k5", "trmrl", "papr")

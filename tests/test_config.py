@@ -1,0 +1,165 @@
+"""A config is a value that survives JSON, and one no run could have is refused by name."""
+
+import copy
+import dataclasses
+import json
+import math
+
+import pytest
+
+from trmrl import config as configs
+from trmrl.config import Config
+from trmrl.envs import make
+from trmrl.nets.gru import GRUConfig
+from trmrl.recipes import recipe
+from trmrl.types import TrmrlError
+
+SPEC = make("bandit-n4-k2").spec
+
+
+@pytest.fixture
+def config() -> Config:
+    return recipe("bandit-n4-k2")
+
+
+def changed(record, dotted, value):
+    """The record with one field, named as on the command line, set to any `value` at all."""
+    name, _, rest = dotted.partition(".")
+    record = copy.copy(record)
+    value = changed(getattr(record, name), rest, value) if rest else value
+    object.__setattr__(record, name, value)  # past the type checks that only tests have
+    return record
+
+
+def test_limits_name_fields_that_exist():
+    for kind, limits in configs.LIMITS.items():
+        assert configs.KINDS[kind.__name__] is kind
+        assert set(limits) <= {field.name for field in dataclasses.fields(kind)}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("env_steps", 0, "1 to 2147483647"),
+        ("env_steps", 2**31, "1 to 2147483647"),
+        ("env_steps", 1e6, "int"),
+        ("num_lanes", 0, "1 or more"),
+        ("num_lanes", True, "int"),
+        ("seed", -1, "0 to 4294967295"),
+        ("seed", 2**32, "0 to 4294967295"),
+        ("eval_every", -1, "0 or more"),
+        ("eval_tasks", 0, "1 or more"),
+        ("save_every", 0, "1 or more"),
+        ("env", None, "str"),
+        ("agent", "trmrl", "AbstractAgent"),
+        ("agent.memory_scope", "forever", "one of 'trial', 'episode'"),
+        ("agent.normalize_obs", 1, "bool"),
+        ("agent.ppo.gamma", 1.5, "0 to 1"),
+        ("agent.ppo.gamma", math.nan, "0 to 1"),
+        ("agent.ppo.minibatch_size", 0, "1 or more"),
+        ("agent.ppo.chunk_length", -1, "0 or more"),
+        ("agent.ppo.num_passes", 0, "1 or more"),
+        ("agent.ppo.entropy_coef", math.inf, "a finite number"),
+        ("agent.optimizer.learning_rate", math.inf, "0 or more"),
+        ("agent.value_optimizer.final_factor", 2.0, "0 to 1"),
+        ("agent.head.hidden", (64, 0), "1 or more"),
+        ("agent.head.hidden", (64, 0.5), "a list of int"),
+        ("agent.head.init_std", 0.0, "1e-06 or more"),
+        ("agent.core.num_layers", 0, "1 or more"),
+        ("agent.core", GRUConfig(width=0), "agent.core.width is 0, expected a finite number"),
+    ],
+)
+def test_a_value_no_run_can_have_is_refused_by_name(config, field, value, expected):
+    configs.check(config, SPEC)
+    with pytest.raises(TrmrlError) as refused:
+        configs.check(changed(config, field, value), SPEC)
+    message = str(refused.value)
+    assert message.startswith(field)
+    assert expected in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("agent.ppo.chunk_length", 3, "which does not divide the 4 steps of a trial"),
+        ("agent.core.num_heads", 5, "which does not divide width, 64"),
+        ("agent.core.context", "window", "expected 1 or more"),  # its window is 0
+    ],
+)
+def test_values_that_do_not_fit_each_other_are_refused(config, field, value, expected):
+    with pytest.raises(TrmrlError, match=expected):
+        configs.check(changed(config, field, value), SPEC)
+
+
+def test_chunks_that_divide_the_trial_are_welcome(config):
+    for length in (0, 1, 2, 4):
+        configs.check(changed(config, "agent.ppo.chunk_length", length), SPEC)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (lambda c: c.update(kind="Confg"), "config names 'Confg'.* it knows Config"),
+        (lambda c: c["agent"].update(kind="os.system"), "names 'os.system'"),
+        (lambda c: c["agent"].update(kind=["a", "list"]), "names .*list"),
+        (lambda c: c["agent"].pop("kind"), "names None"),
+        (lambda c: c["agent"]["ppo"].update(horizon=3), "PPOConfig.horizon, which this version"),
+        (lambda c: c.pop("env_steps"), "lacks Config.env_steps"),
+        (lambda c: c.update(env_steps="many"), "Config.env_steps as 'many', expected int"),
+        (lambda c: c["agent"].update(core=3), "MemoryPPO.core as 3, expected AbstractCoreConfig"),
+        (lambda c: c["agent"].update(memory_scope="x"), "MemoryPPO.memory_scope as 'x'"),
+        (lambda c: c["agent"]["head"].update(hidden=["a"]), "HeadConfig.hidden as"),
+    ],
+)
+def test_json_this_version_does_not_know_is_refused_by_name(config, spoil, expected):
+    written = json.loads(json.dumps(configs.to_json(config)))
+    spoil(written)
+    with pytest.raises(TrmrlError, match=expected):
+        configs.from_json(written)
+
+
+@pytest.mark.parametrize("value", [3, "config", [], None])
+def test_json_that_is_no_config_is_refused(value):
+    with pytest.raises(TrmrlError, match="expected a Config"):
+        configs.from_json(value)
+
+
+def test_json_of_another_record_is_refused(config):
+    with pytest.raises(TrmrlError, match="config is a MemoryPPO, expected a Config"):
+        configs.from_json(configs.to_json(config.agent))
+
+
+def test_flatten_names_every_leaf_as_the_command_line_does(config):
+    leaves = configs.flatten(config)
+    assert leaves["env"] == "bandit-n4-k2"
+    assert leaves["agent.core.num_heads"] == 4
+    assert leaves["agent.head.hidden"] == (64, 64)
+    assert "agent" not in leaves
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("agent.ppo.clp", "agent.ppo.clip"),
+        ("clip", "agent.ppo.clip"),
+        ("num_lane", "num_lanes"),
+        ("agent.core.width_", "agent.core.width"),
+    ],
+)
+def test_an_unknown_field_is_answered_with_the_nearest(config, name, near):
+    with pytest.raises(TrmrlError, match=rf"unknown field '{name}' .*did you mean .*{near}"):
+        configs.check_field(config, name)
+    configs.check_field(config, near)
+
+
+def test_differences_show_both_sides(config):
+    assert configs.differences(config, config) == []
+    other = changed(changed(config, "agent.ppo.clip", 0.3), "seed", 7)
+    assert configs.differences(config, other) == [
+        "agent.ppo.clip: 0.2 here, 0.3 there",
+        "seed: 0 here, 7 there",
+    ]
+    gru = changed(config, "agent.core", GRUConfig(width=64))
+    assert "agent.core.num_layers: 2 here, '(none)' there" in configs.differences(config, gru)
+    assert "agent.core.num_layers: '(none)' here, 2 there" in configs.differences(gru, config)

@@ -1,0 +1,393 @@
+"""A run folder keeps what it was given, to the bit, and refuses what it was not, by name."""
+
+import errno
+import json
+import os
+import pickle
+import struct
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trmrl.run import CHECKPOINT, CONFIG, METRICS, Run, write_json
+from trmrl.types import TrmrlError
+
+
+def state(scale=1.0):
+    return {
+        "weight": jnp.asarray([[scale, np.nan], [-0.0, np.inf]], jnp.float32),
+        "count": jnp.asarray(7, jnp.int32),
+        "seen": jnp.asarray([True, False]),
+        "key": jax.random.key(3),
+        "none": None,
+    }
+
+
+SKELETON = jax.eval_shape(state)
+
+
+def bits(tree):
+    leaves = jax.tree.leaves(tree)
+    keys = [jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
+    plain = [jax.random.key_data(x) if k else x for x, k in zip(leaves, keys, strict=True)]
+    return [(np.asarray(x).dtype, np.asarray(x).tobytes()) for x in plain]
+
+
+def contents(path):
+    return {p.name: p.read_bytes() for p in Path(path).iterdir() if p.is_file()}
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    """A run with one checkpoint."""
+    run = Run(tmp_path / "run")
+    run.create({"env": "somewhere"})
+    run.save(state())
+    return run
+
+
+def test_a_checkpoint_comes_back_to_the_bit(run):
+    again = run.restore(SKELETON)
+    assert bits(again) == bits(state())
+    assert jax.tree.structure(again) == jax.tree.structure(state())
+    assert run.config() == {"env": "somewhere"}
+    assert sorted(contents(run.path)) == [CHECKPOINT, CONFIG]
+
+
+def test_saving_again_replaces(run):
+    run.save(state(2.0))
+    assert bits(run.restore(SKELETON)) == bits(state(2.0))
+
+
+# --- folders
+
+
+@pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir(), lambda p: p.write_text("x")])
+def test_what_is_no_run_is_not_opened(tmp_path, make):
+    path = tmp_path / "x"
+    make(path)
+    with pytest.raises(TrmrlError, match="x is not a run folder: it has no config.json"):
+        Run.open(path)
+
+
+def test_a_foreign_folder_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years")
+    with pytest.raises(TrmrlError, match="is not empty and not a run folder"):
+        Run(tmp_path).create({})
+    assert contents(tmp_path) == {"thesis.tex": b"years"}
+
+
+def test_a_file_is_left_alone(tmp_path):
+    path = tmp_path / "notes"
+    path.write_text("mine")
+    with pytest.raises(TrmrlError, match="notes is a file, expected a run folder"):
+        Run(path).create({})
+    with pytest.raises(TrmrlError, match="cannot use .*notes/run: Not a directory"):
+        Run(path / "run").create({})
+    assert path.read_text() == "mine"
+
+
+def test_an_empty_folder_is_welcome(tmp_path):
+    Run(tmp_path).create({"a": 1})
+    assert Run.open(tmp_path).config() == {"a": 1}
+
+
+def test_a_folder_that_may_not_be_made_is_one_line(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(TrmrlError, match=r"cannot use .*run: Permission denied$"):
+        Run(tmp_path / "run").create({})
+
+
+def test_a_folder_that_may_not_be_looked_into_is_one_line(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(TrmrlError, match=r"cannot use .*run: Permission denied$"):
+        Run.open(tmp_path / "run")
+
+
+# --- config.json
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[]",
+        b"3",
+        b"{}",
+        b'{"format": 1}',
+        b'{"format": "1", "config": {}}',
+        b'{"format": 1, "config": 3}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_damaged_config_is_refused(run, text):
+    (run.path / CONFIG).write_bytes(text)
+    with pytest.raises(TrmrlError, match=r"config.json is damaged: ") as refused:
+        run.config()
+    assert "\n" not in str(refused.value)
+    assert (run.path / CONFIG).read_bytes() == text
+
+
+def test_a_newer_format_is_refused_whatever_else_it_holds(run):
+    (run.path / CONFIG).write_text('{"format": 2, "experiment": "elsewhere"}')
+    with pytest.raises(TrmrlError, match="has format 2, this version reads 1"):
+        run.config()
+
+
+# --- checkpoints
+
+
+def test_no_checkpoint_is_said(tmp_path):
+    run = Run(tmp_path / "run")
+    run.create({})
+    assert not run.has_checkpoint()
+    with pytest.raises(TrmrlError, match="run has no checkpoint yet"):
+        run.restore(SKELETON)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_checkpoint_is_refused(run, kept):
+    path = run.path / CHECKPOINT
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(TrmrlError, match="checkpoint.npz is damaged or no checkpoint"):
+        run.restore(SKELETON)
+
+
+def test_a_flipped_bit_is_refused(run):
+    path = run.path / CHECKPOINT
+    content = bytearray(path.read_bytes())
+    where = bytes(content).index(np.asarray(state()["weight"]).tobytes())
+    content[where] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(TrmrlError, match="damaged"):
+        run.restore(SKELETON)
+
+
+def test_a_folder_for_a_checkpoint_is_refused(run):
+    (run.path / CHECKPOINT).unlink()
+    (run.path / CHECKPOINT).mkdir()
+    with pytest.raises(TrmrlError, match="damaged or no checkpoint"):
+        run.restore(SKELETON)
+
+
+def arrays_of(run):
+    with np.load(run.path / CHECKPOINT) as stored:
+        return dict(stored)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda a: a.pop("['seen']"), r"it lacks \['seen'\]"),
+        (lambda a: a.update(extra=np.zeros(3)), "it has an unknown extra"),
+        (
+            lambda a: a.update({"['weight']": np.zeros((2, 3), np.float32)}),
+            r"\['weight'\] is float32\[2, 3\], expected float32\[2, 2\]",
+        ),
+        (
+            lambda a: a.update({"['count']": np.zeros((), np.int64)}),
+            r"\['count'\] is int64\[\], expected int32\[\]",
+        ),
+        (
+            lambda a: a.update({"['key']": np.zeros(3, np.uint32)}),
+            r"\['key'\] is uint32\[3\], expected uint32\[2\]",
+        ),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused_by_leaf(run, change, expected):
+    arrays = arrays_of(run)
+    change(arrays)
+    np.savez(run.path / CHECKPOINT, **arrays)
+    with pytest.raises(TrmrlError, match=f"does not fit its config: {expected}"):
+        run.restore(SKELETON)
+
+
+class Trap:
+    """Unpickling it leaves a mark."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "pickle"])
+def test_a_strangers_checkpoint_runs_no_code(run, tmp_path, kind):
+    path, mark = run.path / CHECKPOINT, tmp_path / "mark"
+    trap = np.array([Trap(mark)], dtype=object)
+    if kind == "npz":
+        np.savez(path, **(arrays_of(run) | {"['weight']": trap}))
+    elif kind == "npy":
+        with open(path, "wb") as file:
+            np.save(file, trap)
+    else:
+        path.write_bytes(pickle.dumps(Trap(mark)))
+    with pytest.raises(TrmrlError, match="damaged or no checkpoint"):
+        run.restore(SKELETON)
+    assert not mark.exists()
+
+
+# --- a disk that refuses
+
+
+def full(*args, **kwargs):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def half_then_full(file, **arrays):
+    file.write(b"half of it")
+    full()
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "fake"),
+    [(np, "savez", half_then_full), (os, "fsync", full), (os, "replace", full)],
+)
+def test_a_full_disk_leaves_the_old_checkpoint_and_no_litter(run, monkeypatch, where, name, fake):
+    before = contents(run.path)
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, fake)
+        with pytest.raises(TrmrlError, match=r"^cannot use .*: No space left on device$"):
+            run.save(state(2.0))
+    assert contents(run.path) == before
+    assert bits(run.restore(SKELETON)) == bits(state())
+
+
+@pytest.mark.parametrize("name", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_metrics(run, monkeypatch, name):
+    run.log({"updates": 1, "env_steps": 8})
+    run.log({"updates": 2, "env_steps": 16})
+    run.close()
+    before = contents(run.path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, name, full)
+        with pytest.raises(TrmrlError, match="No space left"):
+            run.rewind(1)
+        with pytest.raises(TrmrlError, match="No space left"):
+            run.write_evaluation("test", {})
+        with pytest.raises(TrmrlError, match="No space left"):
+            write_json(run.path / "mine.json", {})
+    assert contents(run.path) == before
+    assert list((run.path / "evaluations").iterdir()) == []
+
+
+def test_a_log_that_cannot_be_written_is_one_line(run):
+    (run.path / METRICS).mkdir()
+    with pytest.raises(TrmrlError, match="cannot use .*run: Is a directory"):
+        run.log({"updates": 1, "env_steps": 8})
+
+
+# --- metrics
+
+
+def line(updates):
+    return {"updates": updates, "env_steps": 8 * updates, "return": [0.5, updates / 3]}
+
+
+def test_metrics_come_back_as_logged(run):
+    assert run.metrics() == []
+    for updates in (1, 2, 3):
+        run.log(line(updates))
+    run.close()
+    assert run.metrics() == [line(1), line(2), line(3)]
+
+
+@pytest.mark.parametrize("torn", [b'{"upd', b'{"updates": 4, "env_steps": 32}', b"\0\0\0", b"[3]"])
+def test_a_torn_last_line_is_forgotten(run, torn):
+    for updates in (1, 2):
+        run.log(line(updates))
+    run.close()
+    with open(run.path / METRICS, "ab") as file:
+        file.write(torn)
+    whole = torn.endswith(b"}")
+    assert run.metrics() == [line(1), line(2), *([{"updates": 4, "env_steps": 32}] * whole)]
+    run.rewind(2)
+    run.log(line(3))
+    run.close()
+    assert run.metrics() == [line(1), line(2), line(3)]
+
+
+def test_a_damaged_line_in_the_middle_is_named(run):
+    run.log(line(1))
+    run.close()
+    with open(run.path / METRICS, "ab") as file:
+        file.write(b'{"upd\n' + json.dumps(line(3)).encode() + b"\n")
+    before = contents(run.path)
+    for read in (run.metrics, lambda: run.rewind(1)):
+        with pytest.raises(TrmrlError, match="metrics.jsonl is damaged: line 2 is no record"):
+            read()
+    assert contents(run.path) == before
+
+
+def test_rewind_forgets_what_will_be_lived_again(run):
+    run.rewind(0)  # nothing logged yet
+    for updates in (1, 2, 3):
+        run.log(line(updates))
+    run.close()
+    run.rewind(2)
+    assert run.metrics() == [line(1), line(2)]
+    run.rewind(0)
+    assert run.metrics() == []
+
+
+def events_of(run):
+    """Every scalar in the run's TensorBoard files: `(tag, step, value)`, and what is purged."""
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+    scalars, purged = [], []
+    for path in sorted(run.path.glob("events.out.*")):
+        content, at = path.read_bytes(), 0
+        while at < len(content):  # length u64, its checksum u32, event, its checksum u32
+            (length,) = struct.unpack_from("<Q", content, at)
+            event = Event.FromString(content[at + 12 : at + 12 + length])
+            at += 16 + length
+            if event.session_log.status == SessionLog.START:
+                purged.append(event.step)
+            scalars += [(v.tag, event.step, v.simple_value) for v in event.summary.value]
+        assert at == len(content)
+    return scalars, purged
+
+
+def test_tensorboard_holds_every_number_at_its_env_steps(run):
+    run.log(line(1))
+    run.close()
+    scalars, _ = events_of(run)
+    assert scalars == [
+        ("updates", 8, 1.0),
+        ("env_steps", 8, 8.0),
+        ("return/1", 8, 0.5),
+        ("return/2", 8, pytest.approx(1 / 3)),
+    ]
+
+
+def test_tensorboard_drops_what_is_lived_again(run):
+    for updates in (1, 2):
+        run.log(line(updates))
+    run.close()
+    run.rewind(1)
+    run.log(line(2))
+    run.close()
+    _, purged = events_of(run)
+    assert purged[-1] == 16
+
+
+def test_an_evaluation_is_stored_under_its_name(run):
+    path = run.write_evaluation("test", {"mean": [1.0]})
+    assert path == run.path / "evaluations" / "test.json"
+    assert json.loads(path.read_text()) == {"mean": [1.0]}
+    run.write_evaluation("test", {"mean": [2.0]})
+    assert json.loads(path.read_text()) == {"mean": [2.0]}
+    assert [p.name for p in path.parent.iterdir()] == ["test.json"]

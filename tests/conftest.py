@@ -72,10 +72,10 @@ def shaken_core() -> Callable:
 def small_agent() -> Callable:
     """`small_agent(core, chunk_length=..., any field of MemoryPPO or of PPOConfig)`."""
 
-    def build(core="window", **fields):
+    def build(core="window", **fields: Any):
         ppo = {k: fields.pop(k) for k in list(fields) if k in PPOConfig.__dataclass_fields__}
-        fields = {"head": HeadConfig((8,), last_gain=1.0)} | fields
-        return MemoryPPO(core=CORES[core], ppo=PPOConfig(**ppo), **fields)
+        chosen: dict[str, Any] = {"head": HeadConfig((8,), last_gain=1.0), **fields}
+        return MemoryPPO(core=CORES[core], ppo=PPOConfig(**ppo), **chosen)
 
     return build
 
@@ -105,16 +105,10 @@ class Drift(AbstractEnvs):
     `host` tells the same world in NumPy, driven by `host_scan`.
     """
 
-    spec: EnvSpec
-    host: bool = False
-
-    @property
-    def scan(self):
-        return host_scan if self.host else jax.lax.scan
-
-    @property
-    def jit(self):
-        return (lambda function: function) if self.host else eqx.filter_jit
+    scan: Callable = eqx.field(static=True)
+    jit: Callable = eqx.field(static=True)
+    spec: EnvSpec = eqx.field(static=True)
+    host: bool = eqx.field(static=True)
 
     @property
     def _library(self) -> Any:
@@ -155,7 +149,10 @@ def drift() -> Callable:
     """`drift(host=False, horizon=6, num_episodes=2)`: the worlds, as JAX or as their twin."""
 
     def make(host=False, horizon=6, num_episodes=2):
-        return Drift(EnvSpec("drift", 2, Continuous(2), horizon, num_episodes), host)
+        spec = EnvSpec("drift", 2, Continuous(2), horizon, num_episodes)
+        if host:
+            return Drift(host_scan, lambda function: function, spec, host)
+        return Drift(jax.lax.scan, eqx.filter_jit, spec, host)
 
     return make
 

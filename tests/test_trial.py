@@ -1,69 +1,149 @@
-"""The waist: what a trial records, row by row, against the world stepped by hand."""
+"""A trial is K slots of H steps on one task: slots stay aligned whatever ends early in them."""
+
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from trmrl.agents._base import AbstractAgent
 from trmrl.trial import run_trial
+from trmrl.types import Decision
 
 K, H, B = 3, 6, 4
+KEY = jax.random.key(5)
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["jax", "host"])
-def lived(request, small_agent, drift, currents):
-    agent, envs = small_agent("gru"), drift(host=request.param, num_episodes=K)
-    model = agent.init(envs.spec, key=jax.random.key(0)).model
-    tasks = currents()
-    trial = run_trial(agent, model, envs, tasks, explore=True, key=jax.random.key(1))
-    return tasks, jax.tree.map(np.asarray, trial)
+class Counting(AbstractAgent):
+    """Its memory counts the steps taken, and 100 per episode digested; its action tells both.
+
+    `extras` are the steps that `adapt` found valid in all episodes so far.
+    """
+
+    def init(self, spec, *, key):
+        raise NotImplementedError
+
+    def start(self, model, num_lanes):
+        return {"count": jnp.zeros(num_lanes), "digested": jnp.zeros(num_lanes, jnp.int32)}
+
+    def act(self, model, memory, timestep, *, explore, key):
+        count = memory["count"] + 1
+        noise = jax.random.normal(key, count.shape) if explore else jnp.zeros_like(count)
+        action = model * jnp.stack([count, noise], axis=-1)
+        decision = Decision(action, -count, count, extras=memory["digested"])
+        return {"count": count, "digested": memory["digested"]}, decision
+
+    def adapt(self, model, memory, episode, *, key):
+        seen = jnp.asarray(episode.valid).sum(axis=0, dtype=jnp.int32)
+        return {"count": memory["count"] + 100, "digested": memory["digested"] + seen}
+
+    def update(self, train_state, trial):
+        raise NotImplementedError
 
 
-def test_the_world_answers_the_action_that_was_recorded(lived):
-    tasks, trial = lived
+def live(envs, tasks, **options):
+    options = {"explore": False, "key": KEY} | options
+    trial = run_trial(Counting(), jnp.asarray(0.01), envs, tasks, **options)
+    return jax.tree.map(np.asarray, trial)
+
+
+@pytest.fixture(scope="module", params=["jax", "host"])
+def lived(request, drift, currents):
+    """A trial `[K, H, B]` in which lanes 1 and 2 end early, of a JAX world and of a host world."""
+    envs, tasks = drift(request.param == "host", num_episodes=K), currents(noise=0.1)
+    trial = live(envs, tasks)
+    steps = trial.valid.sum(axis=1)  # [K, B]
+    assert (steps[:, [0, 3]] == H).all()
+    assert (steps[:, [1, 2]] < H).all()
+    return SimpleNamespace(envs=envs, tasks=tasks, trial=trial, steps=steps)
+
+
+def test_every_leaf_is_slot_aligned(lived):
+    assert {leaf.shape[:3] for leaf in jax.tree.leaves(lived.trial)} == {(K, H, B)}
+
+
+def test_flags_mark_first_rows_and_nothing_else(lived):
+    seen = lived.trial.timestep
+    first = np.zeros((K, H, B), bool)
+    first[:, 0] = True
+    np.testing.assert_array_equal(seen.episode_start, first)
+    first[1:] = False
+    np.testing.assert_array_equal(seen.trial_start, first)
+
+
+def test_a_row_is_valid_until_its_episode_ended(lived):
+    ended = lived.trial.outcome.terminated | lived.trial.outcome.truncated
+    for k in range(K):
+        for lane in range(B):
+            before = np.concatenate([[False], ended[k, :-1, lane]])
+            expected = ~np.logical_or.accumulate(before)
+            np.testing.assert_array_equal(lived.trial.valid[k, :, lane], expected)
+    assert lived.trial.outcome.truncated[:, -1, [0, 3]].all()
+    assert not lived.trial.outcome.truncated[:, :-1, [0, 3]].any()
+
+
+def test_an_episode_begins_where_the_world_resets_it(lived):
+    for k in range(K):
+        reset_key = jax.random.split(jax.random.fold_in(KEY, k), 3)[0]
+        _, obs = lived.envs.reset(lived.tasks, key=reset_key)
+        np.testing.assert_allclose(lived.trial.timestep.obs[k, 0], obs, atol=1e-6)
+
+
+def test_within_an_episode_each_row_sees_what_the_last_one_led_to(lived):
+    seen, outcome = lived.trial.timestep, lived.trial.outcome
+    np.testing.assert_array_equal(seen.obs[:, 1:], outcome.next_obs[:, :-1])
+    np.testing.assert_array_equal(seen.prev_reward[:, 1:], outcome.reward[:, :-1])
+    np.testing.assert_array_equal(seen.prev_action[:, 1:], lived.trial.decision.action[:, :-1])
+
+
+def test_the_next_episode_follows_the_last_valid_row(lived):
+    """What led there is kept across episodes: not what an idle lane went on to do."""
+    seen, trial = lived.trial.timestep, lived.trial
+    assert not seen.prev_action[0, 0].any()
+    assert not seen.prev_reward[0, 0].any()
+    for k in range(1, K):
+        for lane in range(B):
+            last = lived.steps[k - 1, lane] - 1
+            action = trial.decision.action[k - 1, last, lane]
+            np.testing.assert_array_equal(seen.prev_action[k, 0, lane], action)
+            assert seen.prev_reward[k, 0, lane] == trial.outcome.reward[k - 1, last, lane]
+            if lane in (1, 2):
+                assert seen.prev_reward[k, 0, lane] != trial.outcome.reward[k - 1, -1, lane]
+
+
+def test_an_idle_lane_learns_nothing_and_adapts_once_per_episode(lived):
+    """`value` counts the steps the memory took, plus 100 for every episode digested."""
+    count = lived.trial.decision.value
     for lane in range(B):
+        begun = 0
         for k in range(K):
-            x = tasks.start[lane]
-            for t in range(H):
-                obs = trial.timestep.obs[k, t, lane]
-                np.testing.assert_allclose(obs, [x, 0.1 * t], atol=1e-5)
-                action = trial.decision.action[k, t, lane]
-                x = x + tasks.drift[lane] + 0.04 * action[0] - 0.02 * action[1]
-                next_obs = trial.outcome.next_obs[k, t, lane]
-                np.testing.assert_allclose(next_obs, [x, 0.1 * (t + 1)], atol=1e-5)
-                np.testing.assert_allclose(trial.outcome.reward[k, t, lane], 1 - abs(x), atol=1e-5)
-                assert trial.outcome.terminated[k, t, lane] == (abs(x) > tasks.wall[lane])
+            steps = lived.steps[k, lane]
+            np.testing.assert_array_equal(count[k, :steps, lane], begun + 1 + np.arange(steps))
+            np.testing.assert_array_equal(count[k, steps:, lane], begun + steps + 1)
+            begun += steps + 100
+    digested = lived.trial.decision.extras
+    np.testing.assert_array_equal(digested[0], 0)
+    np.testing.assert_array_equal(digested[1:, 0], np.cumsum(lived.steps, axis=0)[:-1])
 
 
-def test_valid_until_the_episode_ends_and_no_longer(lived):
-    _, trial = lived
-    ended = trial.outcome.terminated | trial.outcome.truncated
-    for lane in range(B):
-        for k in range(K):
-            last = np.flatnonzero(ended[k, :, lane])[0]
-            np.testing.assert_array_equal(trial.valid[k, :, lane], np.arange(H) <= last)
-    assert trial.valid[:, :, 0].all()
-    assert trial.valid[:, :, 1].sum() < K * H
+@pytest.mark.parametrize("host", [False, True])
+def test_num_episodes_overrides_the_family_and_changes_no_earlier_episode(drift, currents, host):
+    envs, tasks = drift(host, num_episodes=2), currents(noise=0.1)
+    short, long = live(envs, tasks, num_episodes=1), live(envs, tasks, num_episodes=4)
+    assert (short.valid.shape[0], live(envs, tasks).valid.shape[0]) == (1, 2)
+    assert long.valid.shape[0] == 4
+    for one, other in zip(jax.tree.leaves(short), jax.tree.leaves(long), strict=True):
+        np.testing.assert_array_equal(one, other[:1])
 
 
-def test_what_led_here_is_kept_across_episodes_and_zero_at_the_start(lived):
-    """Past rows that did not happen, too: the last that did is what led here."""
-    _, trial = lived
-    seen = trial.timestep
-    for lane in range(B):
-        action, reward = np.zeros(2), 0.0
-        for k in range(K):
-            for t in range(H):
-                if not trial.valid[k, t, lane]:
-                    continue
-                np.testing.assert_array_equal(seen.prev_action[k, t, lane], action)
-                assert seen.prev_reward[k, t, lane] == reward
-                action, reward = trial.decision.action[k, t, lane], trial.outcome.reward[k, t, lane]
-
-
-def test_more_episodes_on_request(small_agent, drift, currents):
-    agent, envs = small_agent("gru"), drift(host=True)
-    model = agent.init(envs.spec, key=jax.random.key(0)).model
-    trial = run_trial(
-        agent, model, envs, currents(), num_episodes=5, explore=False, key=jax.random.key(1)
-    )
-    assert trial.valid.shape == (5, H, B)
+def test_the_same_key_lives_the_same_trial_and_another_key_another(drift, currents):
+    envs, tasks = drift(), currents(noise=0.1)
+    once, again = (live(envs, tasks, explore=True) for _ in range(2))
+    for one, other in zip(jax.tree.leaves(once), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(one, other)
+    other = live(envs, tasks, explore=True, key=jax.random.key(6))
+    assert not np.array_equal(once.decision.action, other.decision.action)
+    assert not np.array_equal(once.timestep.obs[:, 0], other.timestep.obs[:, 0])
+    first, second = once.decision.action[0, :2, :, 1]  # the noise of two steps differs
+    assert not np.array_equal(first, second)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import Float, PyTree, Shaped
+from jaxtyping import Float, PyTree
 
 from trmrl.agents._base import AbstractAgent
 from trmrl.run import Run
@@ -46,7 +46,7 @@ class Controller:
         reward: float = 0.0,
         *,
         episode_start: bool = False,
-    ) -> Shaped[np.ndarray, "*A"]:
+    ) -> Float[np.ndarray, " A"] | np.int32:
         """Return the action for `obs`, given the reward of the previous action.
 
         `episode_start` says that the world began anew with the same task. The action is `[A]`

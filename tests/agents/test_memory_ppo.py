@@ -66,8 +66,8 @@ def test_counters_key_and_metrics(taught):
     assert not np.array_equal(jax.random.key_data(before.key), jax.random.key_data(after.key))
     assert all(np.isfinite(x) for x in metrics.values())
     assert jax.tree.structure(before) == jax.tree.structure(after)
-    moved = [x.dtype == y.dtype for x, y in zip(*map(jax.tree.leaves, (before, after)))]
-    assert all(moved)
+    old, new = jax.tree.leaves(before), jax.tree.leaves(after)
+    assert all(x.aval == y.aval for x, y in zip(old, new, strict=True))
 
 
 def test_a_joint_update_moves_every_weight_that_learns(taught):
@@ -140,20 +140,6 @@ def test_phases_own_their_parts(small_agent, taught, value_input, value_parts):
         mask = phase.part(network)
         for part in ("core", "policy", "critic"):
             assert set(jax.tree.leaves(getattr(mask, part))) == {part in parts}
-
-
-def test_value_phase_on_features_owns_everything_as_published(small_agent, teach):
-    agent = small_agent(
-        "gru", **SMALL, value_phase="after", value_input="feature", optimizer=STILL,
-        value_optimizer=OptimizerConfig(learning_rate=0.1, weight_decay=0.5),
-    )  # fmt: skip
-    before, _, after, _ = teach(agent)
-    old, new = before.model.network, after.model.network
-    assert all_moved(old.core, new.core)
-    # No gradient reaches the policy head, but the published optimizer decays it all the same.
-    steps = 2 * 48 // 16
-    for was, now in zip(arrays(old.policy), arrays(new.policy), strict=True):
-        np.testing.assert_allclose(now, was * 0.95**steps, rtol=1e-5)
 
 
 @pytest.mark.xfail(strict=True, raises=KeyError, reason="descend asks the value loss for kl")

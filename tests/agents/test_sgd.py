@@ -160,7 +160,7 @@ def test_without_a_target_the_step_size_stays():
 
 
 def test_the_last_pass_decides_the_step_size():
-    """Divergence grows 0, .1, .2, .3: the last pass's mean .25 is beyond 1.5 x .15, the mean .15 not."""
+    """It grows 0, .1, .2, .3: the last pass's .25 is beyond 1.5 x .15, the mean .15 is not."""
     loss = lambda p, batch: (-jnp.sum(p) + 0.0 * jnp.sum(batch), {"kl": jnp.abs(jnp.sum(p))})
     config = OptimizerConfig(learning_rate=0.1, max_grad_norm=0.0, target_kl=0.15)
     _, progress, metrics = run(loss, jnp.zeros(1), jnp.zeros(4), config, Passes(2, 2, 0.0))

@@ -68,5 +68,5 @@ def test_tasks_are_uniform_and_drawn_from_the_key():
 
 
 def test_a_split_it_does_not_have():
-    with pytest.raises(TrmrlError, match="bandit-n10-k5 has no split 'ood'.*train, test"):
+    with pytest.raises(TrmrlError, match=r"bandit-n10-k5 has no split 'ood'.*train, test"):
         make("bandit-n10-k5").sample_tasks("ood", 2, key=jax.random.key(0))

@@ -40,17 +40,24 @@ class Spy(AbstractAgent):
 
 @pytest.fixture(scope="module")
 def live(small_agent, shake, drift, currents):
-    """`live(core, scope, tasks=..., host=...)`: agent, model and `[T, B]` rows."""
+    """`live(core, scope, fate, host=..., explore=...)`: agent, model and `[T, B]` rows."""
 
     @functools.cache
     def model_of(agent):
         model = agent.init(drift(num_episodes=K).spec, key=jax.random.key(0)).model
         return replace(model, network=shake(model.network))
 
-    def run(core, scope, tasks=None, host=False, explore=True):
+    fates = {
+        "usual": currents(),
+        "other": currents(drift=[0.0, -0.1, 0.6, 0.05], wall=[9.0, 0.3, 9.0, 9.0]),
+        "alone": currents(lanes=[2]),
+    }
+
+    @functools.cache
+    def run(core, scope, fate="usual", host=True, explore=True):
         agent = Spy(small_agent(core, memory_scope=scope, normalize_obs=False))
         model, envs = model_of(agent), drift(host=host, num_episodes=K)
-        tasks = currents() if tasks is None else tasks
+        tasks = fates[fate]
         trial = run_trial(agent, model, envs, tasks, explore=explore, key=jax.random.key(3))
         return agent, model, jax.tree.map(np.asarray, trial.flatten_time())
 
@@ -128,23 +135,22 @@ def test_a_scope_starts_as_a_fresh_mind(live, name, scope):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_another_lanes_fate_changes_no_bit_of_mine(live, currents, name):
+def test_another_lanes_fate_changes_no_bit_of_mine(live, name):
     _, _, rows = live(name, "trial")
-    other = currents(drift=[0.0, -0.1, 0.6, 0.05], wall=[9.0, 0.3, 9.0, 9.0])
-    _, _, again = live(name, "trial", tasks=other)
+    _, _, again = live(name, "trial", "other")
     assert not np.array_equal(rows.valid, again.valid)
     for one, two in zip(jax.tree.leaves(rows), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(one[:, [0, 3]], two[:, [0, 3]])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_lane_alone_lives_as_it_does_among_others(live, currents, name):
+def test_a_lane_alone_lives_as_it_does_among_others(live, name):
+    """Lane 2, which ends early, while other lanes live on."""
     _, _, rows = live(name, "trial", explore=False)
-    for lane in (2,):
-        _, _, alone = live(name, "trial", tasks=currents(lanes=[lane]), explore=False)
-        np.testing.assert_array_equal(alone.valid[:, 0], rows.valid[:, lane])
-        happened = alone.valid[:, 0]
-        for field in ("action", "log_prob", "value"):
-            mine = getattr(alone.decision, field)[:, 0][happened]
-            ours = getattr(rows.decision, field)[:, lane][happened]
-            np.testing.assert_allclose(mine, ours, atol=1e-5)
+    _, _, alone = live(name, "trial", "alone", explore=False)
+    np.testing.assert_array_equal(alone.valid[:, 0], rows.valid[:, 2])
+    happened = alone.valid[:, 0]
+    for field in ("action", "log_prob", "value"):
+        mine = getattr(alone.decision, field)[:, 0][happened]
+        ours = getattr(rows.decision, field)[:, 2][happened]
+        np.testing.assert_allclose(mine, ours, atol=1e-5)

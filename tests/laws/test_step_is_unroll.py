@@ -38,11 +38,15 @@ def lived(step, memory, token, start, valid):
     return memory, np.stack(features)
 
 
+@pytest.fixture(scope="module", params=NAMES)
+def compiled(request, shaken_core):
+    core = shaken_core(request.param, D, 2 * T)
+    return core, jax.jit(lambda *x: core.step(*x)), jax.jit(lambda *x: core.unroll(*x))
+
+
 @pytest.mark.parametrize("origin", ["empty", "lived"])
-@pytest.mark.parametrize("name", NAMES)
-def test_unroll_is_scanned_step(shaken_core, name, origin):
-    core = shaken_core(name, D, 2 * T)
-    step, unroll = jax.jit(lambda *x: core.step(*x)), jax.jit(lambda *x: core.unroll(*x))
+def test_unroll_is_scanned_step(compiled, origin):
+    core, step, unroll = compiled
     never, always = jnp.zeros((T, B), bool), jnp.ones((T, B), bool)
     memory0, start_of = None, core.start(B)
     if origin == "lived":
@@ -69,13 +73,11 @@ def test_unroll_is_scanned_step(shaken_core, name, origin):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_memory_matters_to_this_law(shaken_core, name):
+def test_memory_matters_to_this_law(compiled):
     """The weights used here feel the token before, or the law above would be empty."""
-    core = shaken_core(name, D, 2 * T)
+    _, _, unroll = compiled
     token, _, valid = rows()
     never = jnp.zeros((T, B), bool)
-    unroll = jax.jit(lambda *x: core.unroll(*x))
     _, kept = unroll(None, token, never, valid)
     _, lost = unroll(None, token, never.at[5].set(True), valid)
     assert np.abs(np.asarray(kept[6] - lost[6]))[np.asarray(valid[5])].max(-1).min() > 1e-2

@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +24,7 @@ def softmax(logits):
 
 
 def test_gaussian_density_and_entropy():
-    normal = stats.norm(MEAN, np.exp(LOG_STD))
+    normal: Any = stats.norm(MEAN, np.exp(LOG_STD))
     found = gaussian().log_prob(jnp.asarray(ACTION))
     np.testing.assert_allclose(found, normal.logpdf(ACTION).sum(-1), rtol=1e-5)
     np.testing.assert_allclose(gaussian().entropy(), normal.entropy().sum(-1), rtol=1e-5)
@@ -33,8 +35,8 @@ def test_gaussian_kl_by_quadrature():
     for row in range(2):
         expected = 0.0
         for i in range(3):
-            p = stats.norm(MEAN[row, i], np.exp(LOG_STD[row, i]))
-            q = stats.norm(OTHER_MEAN[row, i], np.exp(OTHER_LOG_STD[row, i]))
+            p: Any = stats.norm(MEAN[row, i], np.exp(LOG_STD[row, i]))
+            q: Any = stats.norm(OTHER_MEAN[row, i], np.exp(OTHER_LOG_STD[row, i]))
             integrand = lambda x, p=p, q=q: p.pdf(x) * (p.logpdf(x) - q.logpdf(x))
             low, high = p.mean() - 12 * p.std(), p.mean() + 12 * p.std()
             expected += integrate.quad(integrand, low, high, points=[p.mean()])[0]

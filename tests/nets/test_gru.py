@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +34,7 @@ def test_cell_by_definition(shaken_core):
 
 
 def test_recurrent_weights_begin_orthogonal():
-    core = GRUConfig(width=16).build(5, 7, key=jax.random.key(0))
+    core: Any = GRUConfig(width=16).build(5, 7, key=jax.random.key(0))
     weight = np.asarray(core.hidden.weight)
     for part in np.split(weight, 3, axis=1):
         np.testing.assert_allclose(part @ part.T, np.eye(16), atol=1e-5)

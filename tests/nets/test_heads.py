@@ -1,3 +1,6 @@
+from typing import Any
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +12,9 @@ from trmrl.types import Continuous, Discrete
 
 
 def test_gaussian_head_by_hand(shake):
-    head = policy_head(5, Continuous(2), HeadConfig((7, 6), init_std=0.2), key=jax.random.key(0))
+    head: Any = policy_head(
+        5, Continuous(2), HeadConfig((7, 6), init_std=0.2), key=jax.random.key(0)
+    )
     assert isinstance(head(jnp.ones((3, 5))), Gaussian)
     np.testing.assert_allclose(np.exp(head(jnp.ones((3, 5))).log_std), 0.2, rtol=1e-6)
     head = shake(head)
@@ -24,17 +29,15 @@ def test_gaussian_head_by_hand(shake):
 
 
 def test_std_has_a_floor_and_no_ceiling():
-    head = policy_head(5, Continuous(2), HeadConfig((4,)), key=jax.random.key(0))
+    head: Any = policy_head(5, Continuous(2), HeadConfig((4,)), key=jax.random.key(0))
     for log_std, expected in ((-50.0, 1e-6), (3.0, np.exp(3.0))):
-        import equinox as eqx
-
         wide = eqx.tree_at(lambda h: h.log_std, head, jnp.full(2, log_std))
         np.testing.assert_allclose(np.exp(wide(jnp.ones((1, 5))).log_std), expected, rtol=1e-5)
 
 
 def test_last_layer_gain():
     config = HeadConfig((64,), last_gain=0.01)
-    head = policy_head(64, Discrete(64), config, key=jax.random.key(0))
+    head: Any = policy_head(64, Discrete(64), config, key=jax.random.key(0))
     assert isinstance(head(jnp.ones((3, 64))), Categorical)
     first, last = (np.abs(np.asarray(la.weight)).max() for la in head.logits.layers)
     assert first == pytest.approx(np.sqrt(6 / 128), rel=0.02)

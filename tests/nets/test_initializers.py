@@ -1,3 +1,5 @@
+from typing import Any
+
 import equinox as eqx
 import jax
 import numpy as np
@@ -12,7 +14,8 @@ LAYERS, WIDTH, HIDDEN, TOKEN = 4, 128, 512, 28
 @pytest.fixture(scope="module")
 def encoder():
     build = eqx.filter_jit(lambda key: TransformerConfig().build(TOKEN, 400, key=key))
-    return build(jax.random.key(0)).encoder
+    core: Any = build(jax.random.key(0))
+    return core.encoder
 
 
 def test_golden_numbers():

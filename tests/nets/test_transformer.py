@@ -8,7 +8,7 @@ import pytest
 
 from trmrl.nets.embed import token_size
 from trmrl.nets.heads import HeadConfig, policy_head
-from trmrl.nets.transformer import TransformerConfig, attend, sinusoid
+from trmrl.nets.transformer import TransformerConfig, sinusoid
 from trmrl.types import Continuous, EnvSpec
 
 D, T = 4, 7
@@ -74,28 +74,6 @@ def test_sinusoid_by_hand():
 def test_sinusoid_of_any_width(width):
     found = sinusoid(jnp.arange(5), width)
     np.testing.assert_allclose(found, [wave(p, width) for p in range(5)], atol=1e-5)
-
-
-def test_attend_is_a_weighted_mean_of_what_the_mask_shows():
-    query, key, value = draw(2, 3, 6), draw(2, 5, 6, seed=1), draw(2, 5, 6, seed=2)
-    mask = np.random.default_rng(3).random((2, 3, 5)) < 0.6
-    mask[:, :, 0] = True
-    found = jax.jit(lambda *x: attend(*x, 3))(query, key, value, jnp.asarray(mask))
-    for b in range(2):
-        for q in range(3):
-            shown = np.flatnonzero(mask[b, q])
-            keys, values = (np.asarray(x, np.float64)[b, shown] for x in (key, value))
-            expected = attention(np.asarray(query, np.float64)[b, q], keys, values, 3)
-            np.testing.assert_allclose(found[b, q], expected, atol=1e-5)
-
-
-def test_one_mask_serves_all_lanes():
-    query, key, value = draw(2, 3, 6), draw(2, 5, 6, seed=1), draw(2, 5, 6, seed=2)
-    mask = jnp.tril(jnp.ones((3, 5), bool), 2)[None]
-    both = jnp.broadcast_to(mask, (2, 3, 5))
-    np.testing.assert_array_equal(
-        attend(query, key, value, mask, 2), attend(query, key, value, both, 2)
-    )
 
 
 @pytest.mark.parametrize("window", [1, 3, 5])

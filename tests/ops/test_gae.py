@@ -42,8 +42,8 @@ def test_by_hand():
 @pytest.mark.parametrize("seed", range(4))
 def test_by_definition(seed, gae_lambda):
     reward, value, discount, valid = stream(seed)
-    floats = (jnp.asarray(x, jnp.float32) for x in (reward, value, discount))
-    found = gae(*floats, jnp.asarray(valid), gae_lambda)
+    r, v, d = (jnp.asarray(x, jnp.float32) for x in (reward, value, discount))
+    found = gae(r, v, d, jnp.asarray(valid), gae_lambda)
     expected = by_definition(reward, value, discount, valid, gae_lambda)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.all(np.asarray(found)[~valid] == 0)
@@ -51,8 +51,8 @@ def test_by_definition(seed, gae_lambda):
 
 def test_discounted_return_by_definition():
     reward, _, discount, valid = stream(7)
-    floats = (jnp.asarray(x, jnp.float32) for x in (reward, discount))
-    found = discounted_return(*floats, jnp.asarray(valid))
+    r, d = (jnp.asarray(x, jnp.float32) for x in (reward, discount))
+    found = discounted_return(r, d, jnp.asarray(valid))
     rows = np.flatnonzero(valid)
     for i, t in enumerate(rows):
         expected = sum(np.prod(discount[rows[i:j]]) * reward[rows[j]] for j in range(i, len(rows)))

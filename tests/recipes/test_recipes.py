@@ -44,7 +44,7 @@ def test_a_budget_changes_nothing_but_itself_and_the_schedule(agent, name):
         assert all(field.split(".")[-1] in ("env_steps", "decay_end") for field in differ)
 
 
-# /work/shared/spec/trmrl.md, section 3.1: the released commands, column by column.
+# The commands released with the paper (Melo, 2022), column by column.
 SHARED = {
     "agent.core.kind": "TransformerConfig",
     "agent.core.context": "window",

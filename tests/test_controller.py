@@ -1,0 +1,130 @@
+"""A controller in somebody else's loop takes the very actions that `run_trial` takes."""
+
+import jax
+import numpy as np
+import pytest
+
+import trmrl
+from trmrl import config as configs
+from trmrl.config import Config
+from trmrl.controller import Controller
+from trmrl.envs import ENVS, make
+from trmrl.run import Run
+from trmrl.train import restore
+from trmrl.trial import run_trial
+from trmrl.types import TrmrlError, replace
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, small_agent, shake, drift):
+    """`saved(env, core)`: a run folder of an agent with telling weights, on one of the worlds."""
+    worlds = {"drift": lambda: drift(), "host-drift": lambda: drift(host=True)}
+
+    def save(env, core):
+        run = Run(tmp_path_factory.mktemp("runs") / "run")
+        agent = small_agent(core, normalize_obs=False)
+        config = Config(env, core, "default", agent, env_steps=100, num_lanes=2)
+        run.create(configs.to_json(config))
+        train_state = agent.init(make(env).spec, key=jax.random.key(0))
+        run.save(replace(train_state, model=shake(train_state.model)))
+        return run.path
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, maker in worlds.items():
+            patch.setitem(ENVS, name, maker)
+        yield save
+
+
+def act_along(controller, trial):
+    """The controller's actions at the valid rows of a one-lane trial, told what that lane saw."""
+    actions = []
+    for k, t in zip(*np.nonzero(trial.valid[:, :, 0]), strict=True):
+        seen = jax.tree.map(lambda x, at=(k, t, 0): x[at], trial.timestep)
+        reward, start = float(seen.prev_reward), bool(seen.episode_start)
+        actions.append(controller.act(seen.obs, reward, episode_start=start))
+    return np.stack(actions)
+
+
+def lived_alone(env, agent, model, seed=1):
+    """A trial of one lane, and the actions it took at its valid rows."""
+    envs = make(env)
+    tasks = envs.sample_tasks("test", 1, key=jax.random.key(seed))
+    trial = run_trial(agent, model, envs, tasks, explore=False, key=jax.random.key(seed + 1))
+    trial = jax.tree.map(np.asarray, trial)
+    return trial, trial.decision.action[trial.valid]
+
+
+@pytest.mark.parametrize(
+    ("env", "core"),
+    [
+        ("bandit-n6-k3", "trial-whole"),
+        ("bandit-n6-k3", "gru"),
+        ("drift", "window"),
+        ("host-drift", "trial-short"),
+        ("host-drift", "window"),
+    ],
+)
+def test_it_acts_as_in_a_trial_and_forgets_on_reset(saved, env, core):
+    path = saved(env, core)
+    controller = trmrl.load(path)
+    config, _, train_state = restore(Run.open(path))
+    trial, actions = lived_alone(env, config.agent, train_state.model)
+    first = act_along(controller, trial)
+    assert first.dtype == actions.dtype
+    np.testing.assert_allclose(first, actions, atol=1e-6)
+    if env == "host-drift":  # there both run the very same compiled function
+        np.testing.assert_array_equal(first, actions)
+    remembering = act_along(controller, trial)
+    controller.reset()
+    np.testing.assert_array_equal(act_along(controller, trial), first)
+    if env != "bandit-n6-k3":  # a choice may survive what a real number does not
+        assert not np.array_equal(remembering, first)
+
+
+@pytest.fixture(scope="module")
+def controller(saved) -> Controller:
+    return trmrl.load(saved("host-drift", "window"))
+
+
+@pytest.mark.parametrize(
+    ("obs", "reward", "expected"),
+    [
+        ([0.0, 0.0, 0.0], 0.0, r"obs has shape \[3\], drift expects \[2\]"),
+        ([0.0], 0.0, r"obs has shape \[1\], drift expects \[2\]"),
+        ([0.0, np.nan], 0.0, "not finite"),
+        ([np.inf, 0.0], 0.0, "not finite"),
+        ([0.0, 0.0], np.nan, "not finite"),
+    ],
+)
+def test_a_bad_observation_is_refused_and_leaves_no_trace(controller, obs, reward, expected):
+    good = np.array([0.3, 0.1], np.float32)
+    controller.reset()
+    expected_actions = [controller.act(good), controller.act(good, 1.0)]
+    controller.reset()
+    actions = [controller.act(good)]
+    with pytest.raises(TrmrlError, match=expected):
+        controller.act(np.array(obs, np.float32), reward)
+    actions.append(controller.act(good, 1.0))
+    np.testing.assert_array_equal(actions, expected_actions)
+
+
+def test_an_observation_of_doubles_is_welcome(controller):
+    controller.reset()
+    single = controller.act(np.array([0.5, 0.25], np.float32))
+    controller.reset()
+    np.testing.assert_array_equal(controller.act(np.array([0.5, 0.25])), single)
+
+
+def test_exploring_follows_its_seed(saved):
+    path, obs = saved("host-drift", "window"), np.zeros(2, np.float32)
+    one, same, other = (trmrl.load(path, explore=True, seed=s) for s in (1, 1, 2))
+    actions = [np.stack([c.act(obs), c.act(obs, 1.0)]) for c in (one, same, other)]
+    np.testing.assert_array_equal(actions[0], actions[1])
+    assert not np.array_equal(actions[0], actions[2])
+    mode = trmrl.load(path)
+    assert not np.array_equal(mode.act(obs), actions[0][0])
+
+
+def test_what_cannot_be_loaded_is_refused(tmp_path):
+    with pytest.raises(TrmrlError, match="is not a run folder"):
+        trmrl.load(tmp_path)

@@ -122,8 +122,8 @@ def _parse(kind: Any, args: list[str], name: str, **options: Any) -> Any:
     except SystemExit as stop:
         if not stop.code:
             raise
-        lines = (line.strip(" │─╭╮╰╯") for line in said.getvalue().splitlines())
-        told = " ".join(line for line in lines if line)
+        frame = r"[│─╭╮╰╯|]|\+?-{3,}\+?|\+-|-\+"
+        told = " ".join(re.sub(frame, " ", said.getvalue()).split())
         told = re.split(r" Argument helptext:| For full helptext| Perhaps you meant", told)[0]
         told = re.sub(r"^(Parsing error|Value error|Missing argument|Invalid choice) ", "", told)
         told = re.sub(r"^(\w+ options) .*?: ", r"\1: ", told)
@@ -240,7 +240,8 @@ def _progress(total: int) -> Iterator[Callable[[dict[str, Any]], None]]:
     try:
         yield show
     finally:
-        bar.stop()
+        if bar.live.is_started:
+            bar.stop()
 
 
 def _print_evaluation(record: dict[str, Any]) -> None:

@@ -47,8 +47,8 @@ def test_what_is_masked_has_no_say():
     q, k, v = floats(QUERY, KEY, VALUE)
     mask = jnp.asarray(np.repeat(MASK[:, :1], 3, axis=1))
     hidden = ~mask[:, 0, :, None]
-    wild = [jnp.where(hidden, 50.0 * x, x) for x in (k, v)]
-    found = attend(q, *wild, mask, HEADS)
+    wild_k, wild_v = (jnp.where(hidden, 50.0 * x, x) for x in (k, v))
+    found = attend(q, wild_k, wild_v, mask, HEADS)
     np.testing.assert_array_equal(found, attend(q, k, v, mask, HEADS))
 
 
@@ -69,10 +69,10 @@ def test_gradient_by_finite_differences(lanes_of_mask):
         for at in np.ndindex(*expected.shape):
             nudge = np.zeros(expected.shape)
             nudge[at] = 1e-5
-            ends = [
-                np.sum(weight * reference(*given[:i], given[i] + side, *given[i + 1 :], mask))
-                for side in (nudge, -nudge)
-            ]
+            ends = []
+            for side in (nudge, -nudge):
+                moved = [x + side if j == i else x for j, x in enumerate(given)]
+                ends.append(np.sum(weight * reference(moved[0], moved[1], moved[2], mask)))
             expected[at] = (ends[0] - ends[1]) / 2e-5
         assert np.abs(expected).max() > 0.1
         np.testing.assert_allclose(gradient, expected, atol=1e-4)

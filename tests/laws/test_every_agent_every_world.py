@@ -1,0 +1,94 @@
+"""Every agent of the menu lives, learns and is scored in every world of the menu."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trmrl.envs import ENVS, make
+from trmrl.recipes import AGENTS, recipe
+from trmrl.trial import run_trial
+from trmrl.types import Discrete, replace
+
+B = 2
+SMALL = {  # whatever a recipe's records call these, they are made this small
+    "width": 8,
+    "num_heads": 2,
+    "num_layers": 1,
+    "hidden": 8,
+    "num_passes": 1,
+}
+
+
+def shrink(record):
+    """The record with every size in it small, whoever's it is."""
+    changes = {}
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = shrink(value)
+        elif field.name in SMALL:
+            small = SMALL[field.name]
+            changes[field.name] = (small,) if isinstance(value, tuple) else small
+    return replace(record, **changes)
+
+
+def finite(tree):
+    leaves = [x for x in jax.tree.leaves(tree) if eqx.is_inexact_array_like(x)]
+    assert leaves
+    return all(bool(jnp.isfinite(jnp.asarray(x)).all()) for x in leaves)
+
+
+@pytest.mark.parametrize("env", ENVS)
+@pytest.mark.parametrize("agent_name", AGENTS)
+def test_one_iteration(agent_name, env):
+    agent, envs = shrink(recipe(env, agent_name).agent), make(env)
+    spec = envs.spec
+    key = jax.random.key(0)
+    train_state = agent.init(spec, key=key)
+
+    def live(model, key):
+        tasks = envs.sample_tasks("train", B, key=key)
+        return run_trial(agent, model, envs, tasks, explore=True, key=key)
+
+    trial = envs.jit(live)(train_state.model, key)
+    check_trial(spec, trial)
+    taught, metrics = eqx.filter_jit(agent.update)(train_state, trial)
+    assert metrics and finite(metrics) and finite(taught)
+    assert int(taught.updates) == 1
+    assert int(taught.env_steps) == int(np.asarray(trial.valid).sum())
+    assert jax.tree.structure(taught) == jax.tree.structure(train_state)
+    shapes = lambda tree: [(x.shape, x.dtype) for x in jax.tree.leaves(tree)]
+    assert shapes(taught) == shapes(train_state)
+    moved = zip(jax.tree.leaves(train_state.model), jax.tree.leaves(taught.model), strict=True)
+    assert any(not np.array_equal(old, new) for old, new in moved)
+
+
+def check_trial(spec, trial):
+    """Shapes and flags of a `[K, H, B]` trial are what its spec says."""
+    shape = spec.num_episodes, spec.horizon, B
+    seen, outcome, valid = trial.timestep, trial.outcome, np.asarray(trial.valid)
+    assert seen.obs.shape == outcome.next_obs.shape == (*shape, spec.obs_size)
+    assert seen.prev_action.shape == (*shape, spec.action_space.size)
+    discrete = isinstance(spec.action_space, Discrete)
+    assert trial.decision.action.shape == (shape if discrete else (*shape, spec.action_space.size))
+    if discrete:
+        assert np.asarray(trial.decision.action).min() >= 0
+        assert np.asarray(trial.decision.action).max() < spec.action_space.size
+    for leaf in (seen.prev_reward, outcome.reward, trial.decision.value, trial.decision.log_prob):
+        assert leaf.shape == shape
+    assert finite(trial)
+    assert np.asarray(seen.episode_start)[:, 0].all()
+    assert not np.asarray(seen.episode_start)[:, 1:].any()
+    assert np.asarray(seen.trial_start).sum() == B
+    terminated, truncated = np.asarray(outcome.terminated), np.asarray(outcome.truncated)
+    assert not (terminated & truncated)[valid].any()
+    assert not (truncated & valid)[:, :-1].any()  # the clock strikes at H and never before
+    lived_to_the_end = valid[:, -1]
+    assert (terminated | truncated)[:, -1][lived_to_the_end].all()
+    assert valid[:, 0].all()
+    ended_before = np.cumsum(terminated & valid, axis=1) - (terminated & valid) > 0
+    np.testing.assert_array_equal(valid, ~ended_before)

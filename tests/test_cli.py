@@ -1,0 +1,300 @@
+"""The command line: bad input is one line and exit code 2, and nothing on disk is harmed."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from trmrl import cli
+from trmrl.envs import ENVS
+from trmrl.run import CHECKPOINT, CONFIG
+
+TINY = """--agent rl2 --num-lanes 2 --steps 16 --eval-tasks 3 --save-every 8 --agent.core.width 4
+    --agent.head.hidden 4 --agent.ppo.num-passes 1""".split()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_are_kept(tmp_path_factory):
+    """Compile each program once, however many runs of this module use it."""
+    compilation_cache.reset_cache()
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch):
+    """A terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run folder; copy it before changing it."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    cli.main(["train", "bandit-n4-k2", *TINY, "--run", str(path)])
+    return path
+
+
+def contents(path):
+    return {p: p.read_bytes() for p in sorted(Path(path).rglob("*")) if p.is_file()}
+
+
+def refused(capsys, *args):
+    """The one line with which a command is refused."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([str(arg) for arg in args])
+    told = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert told.out == ""  # not even a progress bar
+    (line,) = told.err.splitlines()
+    assert line.startswith("trmrl: ")
+    assert not re.search(r"\x1b|[─│╭]|---", line)
+    return line.removeprefix("trmrl: ")
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ("trian", r"unknown command 'trian': did you mean train"),
+        ("x", r"unknown command 'x': did you mean train, evaluate, report, envs"),
+        ("train", r"required options: ENV"),
+        ("train bandit-n10-k", r"'bandit-n10-k' is no bandit: expected bandit-nN-kK"),
+        ("train half-cheeta-vel", r"unknown env 'half-cheeta-vel': did you mean half-cheetah-vel"),
+        ("train bandit-n4-k2+goal", r"unknown env 'bandit-n4-k2\+goal'"),
+        ("train bandit-n4-k2 --agent rl", r"unknown agent 'rl': did you mean .*rl2"),
+        ("train bandit-n4-k2 --recipe defualt", r"unknown recipe .*did you mean default"),
+        ("train bandit-n4-k2 --recipe paper", r"trmrl/paper has no setting for bandit-n4-k2"),
+        ("train bandit-n4-k2 --agent.ppo.clp 1", r"unknown field .*did you mean agent.ppo.clip"),
+        ("train bandit-n4-k2 --env x", r"--env is no option"),
+        ("train bandit-n4-k2 more", r"unrecognized options: more"),
+        ("train bandit-n4-k2 --agent.ppo.clip", r"missing value for argument '--agent.ppo.clip'"),
+        ("train bandit-n4-k2 --agent.ppo.clip abc", r"--agent.ppo.clip: .*float: 'abc'"),
+        ("train bandit-n4-k2 --agent.memory-scope x", r"'x' .*\('trial', 'episode'\)"),
+        ("train bandit-n4-k2 --agent.normalize-obs 2", r"'2' .*\('True', 'False'\)"),
+        ("train bandit-n4-k2 --agent.ppo.gamma 2", r"agent.ppo.gamma is 2.0, expected 0 to 1"),
+        ("train bandit-n4-k2 --num-lanes 0", r"num_lanes is 0, expected .*1 or more"),
+        ("train bandit-n4-k2 --seed -1", r"seed is -1, expected 0 to"),
+        ("train bandit-n4-k2 --steps 0", r"--steps is 0, expected 1 or more"),
+        ("train bandit-n4-k2 --steps -5", r"--steps is -5, expected 1 or more"),
+        ("train bandit-n4-k2 --steps many", r"--steps: .*'many'"),
+        ("train bandit-n4-k2 --agent.ppo.chunk-length 3", r"does not divide the 4 steps"),
+        ("train bandit-n4-k2 --agent.optimizer.learning-rate inf", r"learning_rate is inf"),
+        ("evaluate", r"required options: RUN"),
+        ("evaluate nowhere", r"nowhere is not a run folder: it has no config.json"),
+        ("evaluate nowhere --num-task 3", r"--num-task, 3: did you mean --num-tasks"),
+        ("report", r"report of what\?"),
+        ("report nowhere", r"nowhere is not a run folder"),
+        ("envs --all", r"unrecognized options: --all"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_make_nothing(capsys, tmp_path, monkeypatch, args, expected):
+    monkeypatch.chdir(tmp_path)
+    assert re.search(expected, refused(capsys, *args.split()))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ("--split ood", r"bandit-n4-k2 has no split 'ood': choose one of train, test"),
+        ("--num-tasks 0", r"--num-tasks is 0, expected 1 or more"),
+        ("--num-episodes 0", r"--num-episodes is 0, expected 1 or more"),
+        ("--num-episodes -2", r"--num-episodes is -2, expected 1 or more"),
+        ("--json nowhere/x.json", r"cannot write nowhere/x.json: there is no folder nowhere"),
+    ],
+)
+def test_a_bad_evaluation_is_one_line(capsys, trained, tmp_path, monkeypatch, args, expected):
+    monkeypatch.chdir(tmp_path)
+    before = contents(trained)
+    assert re.search(expected, refused(capsys, "evaluate", trained, *args.split()))
+    assert contents(trained) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "copy")
+
+
+def rewrite(path, change):
+    written = json.loads((path / CONFIG).read_text())
+    change(written)
+    (path / CONFIG).write_text(json.dumps(written))
+
+
+DAMAGE = {
+    "no json": (lambda p: (p / CONFIG).write_text("{"), r"config.json is damaged"),
+    "newer": (
+        lambda p: rewrite(p, lambda w: w.update(format=99)),
+        r"has format 99, this version reads 1",
+    ),
+    "kind": (
+        lambda p: rewrite(p, lambda w: w["config"]["agent"].update(kind="Robot")),
+        r"names 'Robot', which this version does not know",
+    ),
+    "field": (
+        lambda p: rewrite(p, lambda w: w["config"].update(color="red")),
+        r"gives Config.color, which this version does not know",
+    ),
+    "env": (
+        lambda p: rewrite(p, lambda w: w["config"].update(env="bandit-n4-k")),
+        r"'bandit-n4-k' is no bandit",
+    ),
+    "truncated": (
+        lambda p: (p / CHECKPOINT).write_bytes((p / CHECKPOINT).read_bytes()[:1000]),
+        r"checkpoint.npz is damaged or no checkpoint",
+    ),
+    "foreign": (lambda p: np.savez(p / CHECKPOINT, x=np.zeros(3)), r"lacks .*env_steps"),
+    "absent": (lambda p: (p / CHECKPOINT).unlink(), r"copy has no checkpoint yet"),
+    # One arm more: the world's action no longer fits what was learned.
+    "action size": (
+        lambda p: rewrite(p, lambda w: w["config"].update(env="bandit-n4-k3")),
+        r"does not fit its config: \S*weight is float32\[5, 4\], expected float32\[6, 4\]",
+    ),
+    # The task in sight: the observation no longer fits.
+    "obs size": (
+        lambda p: rewrite(p, lambda w: w["config"].update(env="bandit-n4-k2+task")),
+        r"does not fit its config: \S*weight is float32\[5, 4\], expected float32\[7, 4\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_run_is_refused_by_name_and_left_alone(capsys, copy, damage):
+    spoil, expected = DAMAGE[damage]
+    spoil(copy)
+    before = contents(copy)
+    assert re.search(expected, refused(capsys, "evaluate", copy))
+    assert contents(copy) == before
+
+
+def test_another_experiment_is_refused_with_the_differences(capsys, copy):
+    before = contents(copy)
+    line = refused(
+        capsys, "train", "bandit-n4-k2", *TINY, "--run", copy, "--seed", 4, "--agent.ppo.clip", 0.3
+    )
+    assert line == (
+        f"{copy} holds another experiment: "
+        "agent.ppo.clip: 0.3 here, 0.2 there; seed: 4 here, 0 there"
+    )
+    assert contents(copy) == before
+
+
+def test_train_leaves_what_is_no_run_folder_alone(capsys, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years")
+    train = ["train", "bandit-n4-k2", *TINY, "--run"]
+    assert "is not empty and not a run folder" in refused(capsys, *train, tmp_path)
+    assert "is a file" in refused(capsys, *train, tmp_path / "thesis.tex")
+    assert {p.name: c for p, c in contents(tmp_path).items()} == {"thesis.tex": b"years"}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_complaints_read_the_same_whatever_the_terminal_draws_boxes_with(
+    capsys, monkeypatch, encoding
+):
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    line = refused(capsys, "evaluate", "x", "--num-tasks")
+    assert line == "missing value for argument '--num-tasks'. Expected 1 values."
+
+
+def test_a_path_with_brackets_is_told_as_it_is(capsys, tmp_path, trained):
+    path = tmp_path / "[bold]x[/bold]"
+    assert str(path) in refused(capsys, "evaluate", path)
+    cli.main(["report", str(trained), "--out", f"{path.parent / '[red].png'}"])
+    assert capsys.readouterr().out == f"wrote {path.parent / '[red].png'}\n"
+
+
+def test_a_finished_run_has_all_that_a_reader_needs(trained):
+    assert {p.name for p in trained.iterdir() if "events" not in p.name} == {
+        "checkpoint.npz", "config.json", "curve.png", "evaluations", "metrics.jsonl"
+    }  # fmt: skip
+    assert [p.name for p in (trained / "evaluations").iterdir()] == ["test.json"]  # held out only
+    assert list(trained.glob("events.out.*"))
+    assert not list(trained.rglob("*.partial"))
+
+
+def test_train_on_a_finished_run_concludes_again(capsys, copy):
+    cli.main(["train", "bandit-n4-k2", *TINY, "--run", str(copy)])
+    told = capsys.readouterr()
+    assert "rl2 on 3 test tasks" in " ".join(told.out.split())
+    assert f"run folder {copy}, learning curve {copy / 'curve.png'}\n" in told.out
+    assert "env steps" not in told.out  # there was no progress to show
+
+
+def test_evaluate_tells_and_stores(capsys, copy):
+    cli.main(["evaluate", str(copy), "--num-tasks", "5", "--num-episodes", "3", "--seed", "2"])
+    assert "mean return" in capsys.readouterr().out
+    stored = json.loads((copy / "evaluations" / "test-5x3-seed2.json").read_text())
+    assert (stored["num_tasks"], stored["num_episodes"], stored["seed"]) == (5, 3, 2)
+    assert np.shape(stored["returns"]) == (5, 3)
+    assert stored["env_steps"] == 16
+
+
+def test_evaluate_to_a_file_leaves_the_run_alone(copy, tmp_path):
+    before, path = contents(copy), tmp_path / "score.json"
+    cli.main(["evaluate", str(copy), "--num-tasks", "3", "--explore", "--json", str(path)])
+    record = json.loads(path.read_text())
+    assert set(record["return_per_episode"]) == {"mean", "ci95_low", "ci95_high"}
+    assert (record["agent"], record["split"], record["explore"]) == ("rl2", "test", True)
+    assert contents(copy) == before
+
+
+def test_report_draws_runs(capsys, trained, tmp_path):
+    out = tmp_path / "curves.svg"
+    cli.main(["report", str(trained), str(trained), "--out", str(out)])
+    assert "<svg" in out.read_text()
+    assert capsys.readouterr().out == f"wrote {out}\n"
+
+
+def test_ctrl_c_exits_with_130_and_says_how_to_go_on(capsys, tmp_path, monkeypatch):
+    path = tmp_path / "run"
+
+    def interrupt(config, path, show):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["trmrl.train"], "train", interrupt)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["train", "bandit-n4-k2", *TINY, "--run", str(path)])
+    assert stopped.value.code == 130
+    assert f"goes on from {path}\n" in capsys.readouterr().out
+
+
+def test_envs_fits_80_columns_and_lists_the_menu(capsys):
+    cli.main(["envs"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert {line.split()[0] for line in lines if line and not line.startswith(" ")} >= set(ENVS)
+    (cheetah,) = [line for line in lines if line.startswith("half-cheetah-vel")]
+    assert cheetah.split() == "half-cheetah-vel 2 x 200 20 6 continuous".split() + [
+        "train,test,ood", "-300", "-15"
+    ]  # fmt: skip
+
+
+def test_help_names_commands_options_and_fields(capsys):
+    cli.main([])
+    told = capsys.readouterr().out
+    assert all(name in told for name in cli.COMMANDS)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["train", "bandit-n4-k2", "--agent", "rl2", "--help"])
+    assert stopped.value.code == 0
+    told = capsys.readouterr().out
+    assert "--steps" in told
+    assert "--agent.ppo.clip" in told
+    assert "--agent.core.width" in told
+
+
+def test_the_installed_program_refuses_in_one_line(tmp_path):
+    program = Path(sys.executable).with_name("trmrl")
+    told = subprocess.run([program, "trian"], cwd=tmp_path, capture_output=True, text=True)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr == "trmrl: unknown command 'trian': did you mean train?\n"

@@ -6,7 +6,7 @@ Prints one line per ratio, and the same as JSON with --json FILE:
 
 learner      FLOP/s of one update over bare matrix products of the same shapes
 collect      env steps/s of a trial at 64 lanes over `mj_step` alone, same threads
-end to end   env steps/s of recipe `paper` over a plain PyTorch rendering of the published arithmetic
+end to end   env steps/s of recipe `paper` over a PyTorch rendering of the published arithmetic
 
 Run it on an idle machine: each ratio takes its two halves in turns, and reports medians.
 """
@@ -39,9 +39,7 @@ def learner(rounds: int) -> dict[str, float]:
     envs, agent = make(config.env), config.agent
     train_state = agent.init(envs.spec, key=jax.random.key(0))
     tasks = envs.sample_tasks("train", config.num_lanes, key=jax.random.key(1))
-    trial = run_trial(
-        agent, train_state.model, envs, tasks, explore=True, key=jax.random.key(2)
-    )
+    trial = run_trial(agent, train_state.model, envs, tasks, explore=True, key=jax.random.key(2))
     rates = [learner_rates(agent, train_state, trial) for _ in range(rounds)]
     return {
         "gflops": statistics.median(rate for rate, _ in rates) / 1e9,

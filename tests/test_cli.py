@@ -1,6 +1,7 @@
 """The command line: bad input is one line and exit code 2, and nothing on disk is harmed."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,8 +17,10 @@ from trmrl import cli
 from trmrl.envs import ENVS
 from trmrl.run import CHECKPOINT, CONFIG
 
-TINY = """--agent rl2 --num-lanes 2 --steps 16 --eval-tasks 3 --save-every 8 --agent.core.width 4
-    --agent.head.hidden 4 --agent.ppo.num-passes 1""".split()
+TINY = (
+    "--agent rl2 --num-lanes 2 --steps 16 --eval-tasks 3 --save-every 8 "
+    "--agent.core.width 4 --agent.head.hidden 4 --agent.ppo.num-passes 1"
+).split()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -198,15 +201,6 @@ def test_train_leaves_what_is_no_run_folder_alone(capsys, tmp_path):
     assert {p.name: c for p, c in contents(tmp_path).items()} == {"thesis.tex": b"years"}
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
-def test_complaints_read_the_same_whatever_the_terminal_draws_boxes_with(
-    capsys, monkeypatch, encoding
-):
-    monkeypatch.setenv("PYTHONIOENCODING", encoding)
-    line = refused(capsys, "evaluate", "x", "--num-tasks")
-    assert line == "missing value for argument '--num-tasks'. Expected 1 values."
-
-
 def test_a_path_with_brackets_is_told_as_it_is(capsys, tmp_path, trained):
     path = tmp_path / "[bold]x[/bold]"
     assert str(path) in refused(capsys, "evaluate", path)
@@ -275,7 +269,7 @@ def test_envs_fits_80_columns_and_lists_the_menu(capsys):
     assert max(map(len, lines)) <= 80
     assert {line.split()[0] for line in lines if line and not line.startswith(" ")} >= set(ENVS)
     (cheetah,) = [line for line in lines if line.startswith("half-cheetah-vel")]
-    assert cheetah.split() == "half-cheetah-vel 2 x 200 20 6 continuous".split() + [
+    assert cheetah.split() == ["half-cheetah-vel", "2", "x", "200", "20", "6", "continuous"] + [
         "train,test,ood", "-300", "-15"
     ]  # fmt: skip
 
@@ -294,7 +288,14 @@ def test_help_names_commands_options_and_fields(capsys):
 
 
 def test_the_installed_program_refuses_in_one_line(tmp_path):
+    """There boxes are drawn with other characters than here."""
     program = Path(sys.executable).with_name("trmrl")
-    told = subprocess.run([program, "trian"], cwd=tmp_path, capture_output=True, text=True)
+    told = subprocess.run(
+        [program, "evaluate", "x", "--num-tasks"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        text=True,
+    )
     assert (told.returncode, told.stdout) == (2, "")
-    assert told.stderr == "trmrl: unknown command 'trian': did you mean train?\n"
+    assert told.stderr == "trmrl: missing value for argument '--num-tasks'. Expected 1 values.\n"

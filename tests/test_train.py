@@ -206,7 +206,6 @@ def test_evaluations_are_as_often_as_asked(config, tmp_path):
     assert tested == [16, 32, 40]
 
 
-@pytest.mark.xfail(strict=True, reason="train.py: eval_every 0 never evaluates; Config says it does")
 def test_without_a_rhythm_there_is_one_evaluation_at_the_end(config, tmp_path):
     run = train(config, tmp_path / "run")
     assert [r["env_steps"] for r in run.metrics() if "test_return" in r] == [40]
@@ -257,8 +256,8 @@ def test_on_the_command_line_a_curse_exits_with_2(tmp_path, monkeypatch, capsys)
         cli.main(flags)
     told = capsys.readouterr()
     assert stopped.value.code == 2
-    expected = r"trmrl: cursed gave rewards that are not finite at update \d+; the last good .* kept"
+    expected = (
+        r"trmrl: cursed gave rewards that are not finite at update \d+; the last good .* kept"
+    )
     assert re.fullmatch(expected, told.err.rstrip("\n"))
     assert (path / CHECKPOINT).exists()
-
-

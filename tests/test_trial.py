@@ -97,6 +97,21 @@ def test_within_an_episode_each_row_sees_what_the_last_one_led_to(lived):
     np.testing.assert_array_equal(seen.prev_action[:, 1:], lived.trial.decision.action[:, :-1])
 
 
+def test_the_world_answers_the_action_that_was_recorded(lived):
+    """Every row, the world stepped by hand; idle rows too, for nobody stops the world."""
+    tasks, trial = lived.tasks, lived.trial
+    for k, lane in np.ndindex(K, B):
+        x = trial.timestep.obs[k, 0, lane, 0]
+        for t in range(H):
+            np.testing.assert_allclose(trial.timestep.obs[k, t, lane], [x, 0.1 * t], atol=1e-5)
+            action = trial.decision.action[k, t, lane]
+            x = x + tasks.drift[lane] + 0.04 * action[0] - 0.02 * action[1]
+            told = jax.tree.map(lambda leaf, at=(k, t, lane): leaf[at], trial.outcome)
+            np.testing.assert_allclose(told.next_obs, [x, 0.1 * (t + 1)], atol=1e-5)
+            np.testing.assert_allclose(told.reward, 1 - abs(x), atol=1e-5)
+            assert told.terminated == (abs(x) > tasks.wall[lane])
+
+
 def test_the_next_episode_follows_the_last_valid_row(lived):
     """What led there is kept across episodes: not what an idle lane went on to do."""
     seen, trial = lived.trial.timestep, lived.trial

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,9 +32,7 @@ def bench(env: str, agent_name: str, recipe_name: str, num_lanes: int) -> Iterat
     envs, agent = make(env), config.agent
     train_state = agent.init(envs.spec, key=jax.random.key(0))
     tasks = envs.sample_tasks("train", num_lanes, key=jax.random.key(1))
-    live = envs.jit(
-        lambda model, key: run_trial(agent, model, envs, tasks, explore=True, key=key)
-    )
+    live = envs.jit(lambda model, key: run_trial(agent, model, envs, tasks, explore=True, key=key))
     trial = live(train_state.model, jax.random.key(2))
     num_steps = int(np.size(trial.valid))
     acting = median_seconds(lambda: live(train_state.model, jax.random.key(2)))
@@ -87,20 +84,16 @@ def worlds_alone(envs: AbstractEnvs, tasks: Any) -> Callable[[], Any]:
     return lambda: compiled(jax.random.key(0))
 
 
-def learner_rates(
-    agent: AbstractAgent, train_state: Any, trial: Trajectory
-) -> tuple[float, float]:
+def learner_rates(agent: AbstractAgent, train_state: Any, trial: Trajectory) -> tuple[float, float]:
     """Return the learner's FLOP/s, and this machine's for bare products of the same shapes.
 
     FLOPs are those of the matrix products in one update, counted in its program. The limit is
     their total over the time the unbatched ones would take one by one, each timed alone.
     """
-    arrays, rest = eqx.partition((train_state, trial), eqx.is_array)
-    update = lambda arrays: eqx.filter(agent.update(*eqx.combine(arrays, rest)), eqx.is_array)
-    products = count_products(jax.make_jaxpr(update)(arrays).jaxpr)
+    products = count_products(jax.make_jaxpr(agent.update)(train_state, trial).jaxpr)
     total = sum(flops(product) * count for product, count in products.items())
-    compiled = jax.jit(update)
-    rate = total / median_seconds(lambda: compiled(arrays))
+    update = jax.jit(agent.update)
+    rate = total / median_seconds(lambda: update(train_state, trial))
     large = {
         product: count
         for product, count in products.items()

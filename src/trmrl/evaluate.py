@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree
 from scipy import stats
@@ -15,6 +16,7 @@ from scipy import stats
 from trmrl.agents._base import AbstractAgent
 from trmrl.envs._base import AbstractEnvs
 from trmrl.trial import run_trial
+from trmrl.types import TrmrlError
 
 NUM_RESAMPLES = 2000
 
@@ -68,9 +70,11 @@ def evaluate(
         trial = run_trial(
             agent, model, envs, tasks, num_episodes=num_episodes, explore=explore, key=key
         )
-        return (trial.outcome.reward * trial.valid).sum(axis=1)
+        return jnp.where(trial.valid, trial.outcome.reward, 0.0).sum(axis=1)
 
     returns = np.asarray(envs.jit(live)(model, tasks, trial_key), np.float64).T
+    if not np.isfinite(returns).all():
+        raise TrmrlError(f"{envs.spec.name} gave rewards that are not finite")
     low, high = bootstrap_interval(returns)
     return Evaluation(
         env=envs.spec.name,

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,29 +38,30 @@ def train(config: Config, path: str | Path, show: Show = lambda record: None) ->
     configs.check(config, envs.spec)
     run, train_state = _open(config, envs, path)
     iterate = build_iteration(agent, envs, config.num_lanes)
-    saved = evaluated = int(train_state.env_steps)
-    began, began_at = time.perf_counter(), saved
+    began, began_at = time.perf_counter(), int(train_state.env_steps)
     try:
-        while (env_steps := int(train_state.env_steps)) < config.env_steps:
+        while (before := int(train_state.env_steps)) < config.env_steps:
             new_state, metrics = iterate(train_state)
             record = _record(new_state, metrics)
             _check_finite(config, record)
-            train_state, env_steps = new_state, record["env_steps"]
-            elapsed = time.perf_counter() - began
-            record["env_steps_per_s"] = (env_steps - began_at) / elapsed
-            over = env_steps >= config.env_steps
-            if config.eval_every and (over or env_steps - evaluated >= config.eval_every):
-                evaluated = env_steps
-                record["test_return"] = score(config, envs, train_state).return_per_episode["mean"]
+            now = record["env_steps"]
+            record["env_steps_per_s"] = (now - began_at) / (time.perf_counter() - began)
+            if now >= config.env_steps or _passed(config.eval_every, before, now):
+                record["test_return"] = score(config, envs, new_state).return_per_episode["mean"]
             run.log(record)
+            train_state = new_state  # from here on it is what an interrupt saves
             show(record)
-            if env_steps - saved >= config.save_every:
-                saved = env_steps
+            if _passed(config.save_every, before, now):
                 run.save(train_state)
     finally:
         run.save(train_state)
         run.close()
     return run
+
+
+def _passed(every: int, before: int, now: int) -> bool:
+    """Return whether a multiple of `every` lies in `(before, now]` (0: never)."""
+    return every > 0 and now // every > before // every
 
 
 def build_iteration(
@@ -72,7 +72,7 @@ def build_iteration(
     For JAX worlds it is a single compiled call; for host worlds, acting and learning are.
     """
 
-    @eqx.filter_jit
+    @jax.jit
     def learn(train_state: TrainState, trial: Trajectory) -> tuple[TrainState, Metrics]:
         new_state, metrics = agent.update(train_state, trial)
         return new_state, metrics | describe(trial)
@@ -121,7 +121,7 @@ def restore(run: Run) -> tuple[Config, AbstractEnvs, TrainState]:
 
 def _skeleton(config: Config, envs: AbstractEnvs) -> TrainState:
     init = lambda: config.agent.init(envs.spec, key=jax.random.key(config.seed))
-    return eqx.filter_eval_shape(init)
+    return jax.eval_shape(init)
 
 
 def _open(config: Config, envs: AbstractEnvs, path: str | Path) -> tuple[Run, TrainState]:

@@ -22,9 +22,9 @@ from trmrl.types import PRNGKey, Task, Timestep, Trajectory
 def compiled_act(agent: AbstractAgent, treedef: Any, explore: bool) -> Callable:
     """Return `act` with idle lanes' memory frozen, compiled once per agent and kind of model.
 
-    It is called as `act(leaves, memory, timestep, valid, key, t)`; step `t` of an episode draws from
-    `fold_in(key, t)`. The model travels as a flat list of its leaves: on the host, dispatch is a
-    good part of the cost of acting.
+    It is called as `act(leaves, memory, timestep, valid, key, t)`; step `t` of an episode draws
+    from `fold_in(key, t)`. The model travels as a flat list of its leaves: on the host, dispatch
+    is a good part of the cost of acting.
     """
 
     @jax.jit

@@ -3,9 +3,9 @@
 Lives here: records, spaces, the two abstract doors (in words) and the one error a user can mend.
 Does not live here: anything that computes.
 
-Axes: `K` episodes of a trial, `H` steps of an episode slot, `T` time (`K * H`), `B` lanes, `A` action
-features, `D` observation features. Time comes first. Records hold NumPy arrays when a host world
-made them and JAX arrays otherwise; both have one meaning.
+Axes: `K` episodes of a trial, `H` steps of an episode slot, `T` time (`K * H`), `B` lanes,
+`A` action features, `D` observation features. Time comes first. Records hold NumPy
+arrays when a host world made them and JAX arrays otherwise; both have one meaning.
 """
 
 import dataclasses
@@ -96,7 +96,7 @@ class Timestep:
 class Decision:
     """What an agent answered, as computed when acting; never recomputed into these fields."""
 
-    action: Shaped[Array, "*axes"]  # as the action space has it
+    action: Shaped[Array, "..."]  # as the action space has it
     log_prob: Float[Array, "*axes"]  # of that action, under the policy that took it
     value: Float[Array, "*axes"]  # expected rest of the return, in the agent's own units
     extras: PyTree = None  # private to the agent that wrote it

@@ -142,7 +142,6 @@ def test_phases_own_their_parts(small_agent, taught, value_input, value_parts):
             assert set(jax.tree.leaves(getattr(mask, part))) == {part in parts}
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="descend asks the value loss for kl")
 def test_stopping_early_works_with_a_value_phase(small_agent, teach):
     agent = small_agent(
         "gru", **SMALL, value_phase="after", value_input="token", stop_kl=1e-9,
@@ -153,7 +152,6 @@ def test_stopping_early_works_with_a_value_phase(small_agent, teach):
     assert all_moved(before.model.network.critic.value, after.model.network.critic.value)
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="a reshape fails instead")
 def test_chunks_that_do_not_divide_the_trial_are_refused(small_agent, teach):
     from trmrl.types import TrmrlError
 

@@ -1,6 +1,7 @@
 """A run that was stopped and gone on with is, bit for bit, the run that never stopped."""
 
 import functools
+import sys
 from types import SimpleNamespace
 
 import jax
@@ -8,7 +9,6 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-import sys
 from trmrl.config import Config
 from trmrl.run import METRICS, Run
 from trmrl.train import restore, train
@@ -134,7 +134,6 @@ def test_a_killed_run_lives_again_what_it_had_not_saved(
     assert lived(path) == unbroken("bandit-n4-k2", 6)
 
 
-@pytest.mark.xfail(strict=True, reason="train.py counts eval_every anew from where it resumed")
 def test_a_resumed_run_keeps_the_rhythm_of_its_evaluations(config_of, unbroken, tmp_path):
     fields = {"eval_every": 16}
     config, path = config_of("bandit-n4-k2", 6, **fields), tmp_path / "run"
@@ -144,7 +143,6 @@ def test_a_resumed_run_keeps_the_rhythm_of_its_evaluations(config_of, unbroken, 
     assert lived(path) == unbroken("bandit-n4-k2", 6, **fields)
 
 
-@pytest.mark.xfail(strict=True, reason="train.py saves an update whose line it has not logged")
 def test_an_interrupt_during_an_evaluation_loses_no_line(
     config_of, unbroken, tmp_path, monkeypatch
 ):

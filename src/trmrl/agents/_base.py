@@ -11,14 +11,14 @@ from trmrl.types import (
     Memory,
     Metrics,
     PRNGKey,
-    TrainState,
     Timestep,
+    TrainState,
     Trajectory,
 )
 
 
 class AbstractAgent(eqx.Module):
-    """A way of learning. Final subclasses hold configuration only: whatever learns is in TrainState.
+    """A way of learning. Final subclasses hold configuration; whatever learns is in TrainState.
 
     start: an empty mind. act: one decision per lane. adapt: what happens to a mind between two
     episodes of a trial. update: what a finished trial teaches.
@@ -39,9 +39,7 @@ class AbstractAgent(eqx.Module):
         """Take a `[B]` timestep into memory and answer it; `explore=False` is deterministic."""
 
     @abc.abstractmethod
-    def adapt(
-        self, model: PyTree, memory: Memory, episode: Trajectory, *, key: PRNGKey
-    ) -> Memory:
+    def adapt(self, model: PyTree, memory: Memory, episode: Trajectory, *, key: PRNGKey) -> Memory:
         """Digest a finished episode `[H, B]` before the next one of the same trial."""
 
     @abc.abstractmethod

@@ -23,7 +23,7 @@ SCALE_RANGE = 0.1, 1.0
 
 
 class OptimizerConfig(eqx.Module):
-    """AdamW (Loshchilov and Hutter, 2019), its step size held until `decay_start` environment steps.
+    """AdamW (Loshchilov and Hutter, 2019), its step size held until `decay_start` env steps.
 
     By `decay_end` it has reached `final_factor` times itself and stays there. max_grad_norm: of the
     whole gradient (0: unclipped). target_kl: shrink the step size while an update moves the policy
@@ -98,9 +98,9 @@ def descend(
     `kl` steers `target_kl` and `stop_kl`. Returned metrics are means over the minibatches taken.
 
     With several devices each holds a share of the rows and draws its part of every minibatch from
-    it; the minibatch as a whole is what the loss sees.
+    it; the minibatch as a whole is what the loss sees. Rows that do not fill a share are left out.
     """
-    num_shares = jax.device_count()
+    num_shares = min(jax.device_count(), jax.tree.leaves(batch)[0].shape[0])
     batch = spread(jax.tree.map(lambda x: _split(x, num_shares), batch))
     num_rows = jax.tree.leaves(batch)[0].shape[1]
     num_minibatches = -(-num_rows * num_shares // passes.minibatch_size)
@@ -113,15 +113,16 @@ def descend(
         shares = spread(jax.tree.map(lambda x: jax.vmap(_take)(x, index), batch))
         minibatch = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), shares)
         gradient, metrics = jax.grad(loss, has_aux=True)(params, minibatch)
-        metrics = metrics | {"grad_norm": optax.global_norm(gradient)}
-        direction, new_moments = transform.update(gradient, moments, params)
+        metrics = metrics | {"grad_norm": optax.tree.norm(gradient)}
+        with jax.numpy_dtype_promotion("standard"):  # optax raises floats to its integer counter
+            direction, new_moments = transform.update(gradient, moments, params)
         new_params = jax.tree.map(lambda p, d: p - rate * d, params, direction)
-        if passes.stop_kl:
+        if passes.stop_kl and "kl" in metrics:
             stopped = stopped | (metrics["kl"] > passes.stop_kl)
             keep = lambda new, old: jnp.where(stopped, old, new)
             new_params = jax.tree.map(keep, new_params, params)
             new_moments = jax.tree.map(keep, new_moments, moments)
-        return (new_params, new_moments, stopped), metrics
+        return (new_params, new_moments, stopped), (metrics, ~stopped)
 
     def one_pass(carry, key):
         rows = jnp.broadcast_to(jnp.arange(num_rows)[None], (num_shares, num_rows))
@@ -131,9 +132,10 @@ def descend(
 
     carry = params, progress.moments, jnp.zeros((), bool)
     keys = jax.random.split(key, passes.num_passes)
-    (params, moments, _), metrics = jax.lax.scan(one_pass, carry, keys)
+    (params, moments, _), (metrics, taken) = jax.lax.scan(one_pass, carry, keys)
     final_kl = metrics["kl"][-1].mean() if "kl" in metrics else jnp.zeros(())
-    metrics = jax.tree.map(jnp.mean, metrics)
+    num_taken = jnp.maximum(taken.sum(dtype=jnp.float32), 1.0)
+    metrics = jax.tree.map(lambda x: jnp.sum(jnp.where(taken, x, 0.0)) / num_taken, metrics)
     metrics["step_size"] = rate
     return params, Progress(moments, _follow(config, progress.step_scale, final_kl)), metrics
 

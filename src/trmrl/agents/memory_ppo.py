@@ -30,9 +30,10 @@ from trmrl.types import (
     Memory,
     Metrics,
     PRNGKey,
-    TrainState,
     Timestep,
+    TrainState,
     Trajectory,
+    TrmrlError,
     replace,
 )
 
@@ -162,9 +163,7 @@ class MemoryPPO(AbstractAgent):
         value = self._value(network, feature, tokens)
         return memory, Decision(action, policy.log_prob(action), value)
 
-    def adapt(
-        self, model: Model, memory: Memory, episode: Trajectory, *, key: PRNGKey
-    ) -> Memory:
+    def adapt(self, model: Model, memory: Memory, episode: Trajectory, *, key: PRNGKey) -> Memory:
         """Return the memory as it is: what there was to learn was learned step by step."""
         del model, episode, key
         return memory
@@ -238,13 +237,21 @@ class MemoryPPO(AbstractAgent):
         """Cut a trial `[T, B]` into chunks, with the memory that each begins with."""
         num_rows, num_lanes = rows.valid.shape
         length = self.ppo.chunk_length or num_rows
-        num_chunks = num_rows // length  # spec'd sizes divide; see `update`
+        if num_rows % length:
+            raise TrmrlError(f"chunks of {length} steps do not divide a trial of {num_rows}")
+        num_chunks = num_rows // length
         tokens, start = self._tokens(model, rows.timestep)
         if self.ppo.normalize_advantage:
             advantage = _standardize(advantage, rows.valid)
         decision = rows.decision
         batch = Rows(
-            None, tokens, start, rows.valid, decision.action, decision.log_prob, advantage,
+            None,
+            tokens,
+            start,
+            rows.valid,
+            decision.action,
+            decision.log_prob,
+            advantage,
             value_target,
         )
         by_time = jax.tree.map(lambda x: x.reshape((num_chunks, length, *x.shape[1:])), batch)

@@ -19,7 +19,7 @@ class AbstractEnvs(eqx.Module):
     """`B` worlds of one family stepping together; `B` is the leading axis of the tasks given.
 
     `scan` drives them: `jax.lax.scan` for worlds written in JAX, `host_scan` for the rest. `jit`
-    compiles a function that steps them: `equinox.filter_jit`, or nothing at all on the host.
+    compiles a function that steps them: `jax.jit`, or nothing at all on the host.
     """
 
     scan: eqx.AbstractVar[Callable]
@@ -57,7 +57,7 @@ def host_scan(
     num_rows = length if xs is None else len(jax.tree.leaves(xs)[0])
     stacked, treedef = [], None
     for t in range(num_rows):
-        carry, row = body(carry, jax.tree.map(lambda x: x[t], xs))
+        carry, row = body(carry, jax.tree.map(lambda x, t=t: x[t], xs))
         leaves, treedef = jax.tree.flatten(row)
         if t == 0:
             stacked = [np.empty((num_rows, *np.shape(x)), np.asarray(x).dtype) for x in leaves]

@@ -8,7 +8,6 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
@@ -40,7 +39,7 @@ class Bandit(AbstractEnvs):
     """`num_arms` arms; there is nothing to see, so the observation is a constant zero."""
 
     scan: ClassVar = staticmethod(jax.lax.scan)
-    jit: ClassVar = staticmethod(eqx.filter_jit)
+    jit: ClassVar = staticmethod(jax.jit)
     spec: EnvSpec
 
     def sample_tasks(self, split: str, num_tasks: int, *, key: PRNGKey) -> Arms:
@@ -71,7 +70,9 @@ def make(name: str) -> Bandit:
     match = PATTERN.fullmatch(name)
     num_pulls, num_arms = map(int, match.groups()) if match else (0, 0)
     if num_pulls < 1 or num_arms < 2:
-        raise TrmrlError(f"{name!r} is no bandit: expected bandit-nN-kK, N pulls >= 1 of K >= 2 arms")
+        raise TrmrlError(
+            f"{name!r} is no bandit: expected bandit-nN-kK, N pulls >= 1 of K >= 2 arms"
+        )
     spec = EnvSpec(
         name=name,
         obs_size=1,

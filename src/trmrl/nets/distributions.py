@@ -1,4 +1,4 @@
-"""Policies' distributions over one action per row. Lives here: diagonal Gaussian and categorical."""
+"""Distributions over one action per row. Lives here: diagonal Gaussian and categorical."""
 
 import math
 

@@ -16,9 +16,7 @@ def token_size(spec: EnvSpec) -> int:
     return spec.obs_size + spec.action_space.size + 2
 
 
-def token(
-    timestep: Timestep, moments: Moments | None, forget: Array
-) -> Float[Array, "*axes D"]:
+def token(timestep: Timestep, moments: Moments | None, forget: Array) -> Float[Array, "*axes D"]:
     """Return a timestep as one vector, `[..., D]`.
 
     Observations are normalized by `moments` if given; the reward is the world's own. Where

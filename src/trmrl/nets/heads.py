@@ -60,9 +60,7 @@ def _categorical(mlp: MLP, size: int, config: HeadConfig) -> CategoricalHead:
 HEADS = {Continuous: _gaussian, Discrete: _categorical}
 
 
-def policy_head(
-    feature_size: int, space: Space, config: HeadConfig, *, key: PRNGKey
-) -> PolicyHead:
+def policy_head(feature_size: int, space: Space, config: HeadConfig, *, key: PRNGKey) -> PolicyHead:
     """Return the head that suits an action space."""
     sizes = (feature_size, *config.hidden, space.size)
     return HEADS[type(space)](MLP(sizes, config.last_gain, key=key), space.size, config)

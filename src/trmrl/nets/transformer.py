@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from trmrl.nets.attention import attend
 from trmrl.nets._core import AbstractCore, AbstractCoreConfig
+from trmrl.nets.attention import attend
 from trmrl.nets.initializers import t_fixup_embedding_std, t_fixup_projection_gain, xavier
 from trmrl.nets.linear import Linear
 from trmrl.types import PRNGKey
@@ -54,9 +54,7 @@ class Block(eqx.Module):
         stacked = jnp.concatenate([square(keys[1]), square(keys[2])], axis=1)
         self.key_value = Linear(stacked, jnp.zeros(2 * width))
         self.out = Linear(square(keys[3]), jnp.zeros(width))
-        self.expand = Linear(
-            xavier(width, hidden, gain, key=keys[4]), bias(width, hidden, keys[5])
-        )
+        self.expand = Linear(xavier(width, hidden, gain, key=keys[4]), bias(width, hidden, keys[5]))
         self.contract = Linear(
             xavier(hidden, width, gain, key=keys[6]), bias(hidden, width, keys[7])
         )
@@ -185,7 +183,7 @@ class WindowTransformer(AbstractCore):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrialMemory:
-    """Keys and values of the tokens remembered, per layer; the token at position p is in slot p mod S."""
+    """Keys and values of what is remembered, per layer; position p's are in slot p mod S."""
 
     key: Float[jax.Array, "*B L S F"]
     value: Float[jax.Array, "*B L S F"]
@@ -250,7 +248,9 @@ class TrialTransformer(AbstractCore):
                 key = jnp.concatenate([memory.key[:, i], key], axis=1)
                 value = jnp.concatenate([memory.value[:, i], value], axis=1)
             h = block.refine(h, (key, value), mask)
-        memory = self._store(cached, jnp.stack(keys, 1), jnp.stack(values, 1), position, fresh, valid)
+        memory = self._store(
+            cached, jnp.stack(keys, 1), jnp.stack(values, 1), position, fresh, valid
+        )
         return memory, rows(h, 0, 1)
 
     def _mask(self, position, fresh, valid):
@@ -286,10 +286,10 @@ class TrialTransformer(AbstractCore):
 def _positions(
     start: Bool[jax.Array, "B T"], valid: Bool[jax.Array, "B T"], length: Int[jax.Array, " B"]
 ) -> tuple[Int[jax.Array, "B T"], Int[jax.Array, "B T"]]:
-    """Return each row's position since memory was last empty, and how often it was emptied so far."""
+    """Return rows' positions since memory was last empty, and how often it was emptied by then."""
     starts = start & valid
     fresh = jnp.cumsum(starts, axis=1, dtype=jnp.int32)
-    before = jnp.cumsum(valid, axis=1, dtype=jnp.int32) - valid
+    before = jnp.cumsum(valid, axis=1, dtype=jnp.int32) - valid.astype(jnp.int32)
     at_start = jax.lax.cummax(jnp.where(starts, before, 0), axis=1)
     return jnp.where(fresh > 0, before - at_start, before + length[:, None]), fresh
 

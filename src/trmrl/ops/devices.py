@@ -1,4 +1,4 @@
-"""Sharing work among this machine's devices (on CPU: one per core, if the program asked for them)."""
+"""Sharing work among devices (on CPU: one per core, where the program asked for them)."""
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec

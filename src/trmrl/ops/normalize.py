@@ -26,12 +26,13 @@ def unit_moments(shape: tuple[int, ...]) -> Moments:
 
 def add(moments: Moments, x: Float[jax.Array, "M *D"], valid: Bool[jax.Array, " M"]) -> Moments:
     """Return the moments with the valid rows of `x` added (Chan, Golub and LeVeque, 1979)."""
-    weight = valid.astype(x.dtype).reshape((-1,) + (1,) * (x.ndim - 1))
-    count = jnp.maximum(valid.sum(dtype=x.dtype), 1.0)
-    mean = jnp.sum(weight * x, axis=0) / count
-    variance = jnp.sum(weight * (x - mean[None]) ** 2, axis=0) / count
+    kept = jnp.broadcast_to(valid.reshape((-1,) + (1,) * (x.ndim - 1)), x.shape)
+    count = valid.sum(dtype=x.dtype)
     total = moments.count + count
-    share, shift = count / total, mean - moments.mean
+    average = lambda y: jnp.sum(jnp.where(kept, y, 0.0), axis=0) / jnp.maximum(count, 1.0)
+    mean = average(x)
+    variance = average((x - jnp.broadcast_to(mean[None], x.shape)) ** 2)
+    share, shift = count / jnp.maximum(total, 1.0), mean - moments.mean
     return Moments(
         moments.mean + shift * share,
         (1 - share) * moments.variance + share * variance + shift**2 * share * (1 - share),

@@ -1,7 +1,5 @@
 """TrMRL's experiments: the published settings, and ours."""
 
-import dataclasses
-
 from trmrl.agents._sgd import OptimizerConfig
 from trmrl.agents.memory_ppo import MemoryPPO, PPOConfig
 from trmrl.config import Config

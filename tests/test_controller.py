@@ -39,9 +39,9 @@ def act_along(controller, trial):
     """The controller's actions at the valid rows of a one-lane trial, told what that lane saw."""
     actions = []
     for k, t in zip(*np.nonzero(trial.valid[:, :, 0]), strict=True):
-        seen = jax.tree.map(lambda x, at=(k, t, 0): x[at], trial.timestep)
-        reward, start = float(seen.prev_reward), bool(seen.episode_start)
-        actions.append(controller.act(seen.obs, reward, episode_start=start))
+        seen, at = trial.timestep, (k, t, 0)
+        reward, start = float(seen.prev_reward[at]), bool(seen.episode_start[at])
+        actions.append(controller.act(seen.obs[at], reward, episode_start=start))
     return np.stack(actions)
 
 

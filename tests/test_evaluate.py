@@ -3,7 +3,6 @@
 import json
 from typing import ClassVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +24,7 @@ class Paid(AbstractEnvs):
     """
 
     scan: ClassVar = staticmethod(jax.lax.scan)
-    jit: ClassVar = staticmethod(eqx.filter_jit)
+    jit: ClassVar = staticmethod(jax.jit)
     spec: EnvSpec = EnvSpec("paid", 1, Continuous(1), H, K, splits=("train", "test"))
     idle: float = 1e6
 

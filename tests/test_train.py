@@ -48,7 +48,7 @@ class Cursed(AbstractEnvs):
 
     @property
     def jit(self):
-        return (lambda function: function) if self.host else eqx.filter_jit
+        return (lambda function: function) if self.host else jax.jit
 
     @property
     def _library(self) -> Any:

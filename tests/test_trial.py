@@ -106,10 +106,10 @@ def test_the_world_answers_the_action_that_was_recorded(lived):
             np.testing.assert_allclose(trial.timestep.obs[k, t, lane], [x, 0.1 * t], atol=1e-5)
             action = trial.decision.action[k, t, lane]
             x = x + tasks.drift[lane] + 0.04 * action[0] - 0.02 * action[1]
-            told = jax.tree.map(lambda leaf, at=(k, t, lane): leaf[at], trial.outcome)
-            np.testing.assert_allclose(told.next_obs, [x, 0.1 * (t + 1)], atol=1e-5)
-            np.testing.assert_allclose(told.reward, 1 - abs(x), atol=1e-5)
-            assert told.terminated == (abs(x) > tasks.wall[lane])
+            told, at = trial.outcome, (k, t, lane)
+            np.testing.assert_allclose(told.next_obs[at], [x, 0.1 * (t + 1)], atol=1e-5)
+            np.testing.assert_allclose(told.reward[at], 1 - abs(x), atol=1e-5)
+            assert told.terminated[at] == (abs(x) > tasks.wall[lane])
 
 
 def test_the_next_episode_follows_the_last_valid_row(lived):

@@ -7,12 +7,13 @@ programs (`benchmarks/`), or anything a test asserts.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from trmrl.agents._base import AbstractAgent
 from trmrl.envs import make
@@ -119,9 +120,20 @@ def count_products(jaxpr: Any, times: int = 1) -> Counter[Product]:
         if equation.primitive.name == "dot_general":
             counts[_shape(equation)] += times
         inner_times = times * equation.params.get("length", 1)
-        for inner in jax.core.jaxprs_in_params(equation.params):
+        for inner in _programs(equation.params.values()):
             counts += count_products(inner, inner_times)
     return counts
+
+
+def _programs(values: Iterable[Any]) -> Iterator[Any]:
+    """Yield the programs among an equation's parameters: a loop's body, a call's function."""
+    for value in values:
+        if isinstance(value, ClosedJaxpr):
+            yield value.jaxpr
+        elif isinstance(value, Jaxpr):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _programs(value)
 
 
 def _shape(equation: Any) -> Product:

@@ -58,7 +58,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Report:
-    """Draw the learning curves of runs."""
+    """Draw the learning curves of runs, and print what they scored as a Markdown table."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     out: Path = Path("curve.png")
@@ -290,11 +290,14 @@ def _evaluation_name(record: dict[str, Any]) -> str:
 def _report(args: list[str]) -> None:
     options = _parse(Report, args, "report")
     from trmrl.report.curve import draw
+    from trmrl.report.table import table
     from trmrl.run import Run
 
     if not options.runs:
         raise TrmrlError("report of what? expected one run folder or more")
-    picture = draw([Run.open(path) for path in options.runs], options.out)
+    runs = [Run.open(path) for path in options.runs]
+    picture = draw(runs, options.out)
+    print(table(runs))
     _say(f"wrote {picture}")
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -101,7 +102,7 @@ class Run:
             partial = path.with_suffix(".partial")
             try:
                 with open(partial, "wb") as file:
-                    np.savez(file, **arrays)
+                    np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(partial, path)
@@ -160,7 +161,7 @@ class Run:
             if not path.is_file():
                 return []
             lines = path.read_bytes().splitlines()
-        records = [_record(line) for line in lines]
+        records: list[Any] = [_record(line) for line in lines]
         if records and records[-1] is None:
             del records[-1]
         if None in records:
@@ -238,7 +239,7 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 
 def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _plain(leaf: Any) -> np.ndarray:
@@ -253,4 +254,4 @@ def _fit(path: Path, name: str, array: np.ndarray, leaf: Any) -> jax.Array:
             f"{path} does not fit its config: {name} is {array.dtype}{list(array.shape)}, "
             f"expected {stored.dtype}{list(stored.shape)}"
         )
-    return jax.random.wrap_key_data(array) if _is_key(leaf) else jax.numpy.asarray(array)
+    return jax.random.wrap_key_data(jnp.asarray(array)) if _is_key(leaf) else jnp.asarray(array)

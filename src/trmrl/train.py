@@ -108,7 +108,7 @@ def score(
         envs,
         agent_name=config.agent_name,
         env_steps=int(train_state.env_steps),
-        **({"num_tasks": config.eval_tasks} | options),
+        **({"num_tasks": config.eval_tasks} | options),  # pyright: ignore[reportArgumentType]
     )
 
 

@@ -10,13 +10,17 @@ arrays when a host world made them and JAX arrays otherwise; both have one meani
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, Key, PyTree, Shaped
 
-Array = jax.Array | np.ndarray
+# To a static checker, either library's array is anything; executed annotations tell them apart.
+if TYPE_CHECKING:
+    Array = Any
+else:
+    Array = jax.Array | np.ndarray
 PRNGKey = Key[jax.Array, ""]
 Memory = PyTree
 Task = PyTree

@@ -56,7 +56,7 @@ def test_one_iteration(agent_name, env):
 
     trial = envs.jit(live)(train_state.model, key)
     check_trial(spec, trial)
-    taught, metrics = eqx.filter_jit(agent.update)(train_state, trial)
+    taught, metrics = jax.jit(agent.update)(train_state, trial)
     assert metrics and finite(metrics) and finite(taught)
     assert int(taught.updates) == 1
     assert int(taught.env_steps) == int(np.asarray(trial.valid).sum())

@@ -30,11 +30,11 @@ def make(name: str) -> AbstractEnvs:
     Raises `TrmrlError` on a name nobody knows, with the nearest ones.
     """
     base, plus, suffix = name.partition("+")
-    pattern = next((make for start, make in PATTERNS.items() if base.startswith(start)), None)
-    if (base not in ENVS and pattern is None) or (plus and suffix != "task"):
+    makers = [make for start, make in PATTERNS.items() if base.startswith(start)]
+    if (base not in ENVS and not makers) or (plus and suffix != "task"):
         near = difflib.get_close_matches(base, ENVS, n=3, cutoff=0.4) or list(ENVS)
         raise TrmrlError(f"unknown env {name!r}: did you mean {', '.join(near)}?")
-    envs = ENVS[base]() if base in ENVS else pattern(base)
+    envs = ENVS[base]() if base in ENVS else makers[0](base)
     if not plus:
         return envs
     from trmrl.envs.oracle import show_task

@@ -54,7 +54,7 @@ def host_scan(
     Takes and returns what `jax.lax.scan` does. Each row is copied when its step is over, so a body
     may hand out buffers that it writes again.
     """
-    num_rows = length if xs is None else len(jax.tree.leaves(xs)[0])
+    num_rows = len(jax.tree.leaves(xs)[0]) if length is None else length
     stacked, treedef = [], None
     for t in range(num_rows):
         carry, row = body(carry, jax.tree.map(lambda x, t=t: x[t], xs))

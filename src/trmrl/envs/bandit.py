@@ -5,6 +5,7 @@ strategies a bandit agent is measured against.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -38,8 +39,8 @@ class BanditState:
 class Bandit(AbstractEnvs):
     """`num_arms` arms; there is nothing to see, so the observation is a constant zero."""
 
-    scan: ClassVar = staticmethod(jax.lax.scan)
-    jit: ClassVar = staticmethod(jax.jit)
+    scan: ClassVar[Callable] = staticmethod(jax.lax.scan)
+    jit: ClassVar[Callable] = staticmethod(jax.jit)
     spec: EnvSpec
 
     def sample_tasks(self, split: str, num_tasks: int, *, key: PRNGKey) -> Arms:

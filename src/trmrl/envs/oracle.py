@@ -37,12 +37,12 @@ class OracleEnvs(AbstractEnvs):
     spec: EnvSpec
 
     @property
-    def scan(self) -> Callable:
+    def scan(self) -> Callable:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The inner family's scan."""
         return self.inner.scan
 
     @property
-    def jit(self) -> Callable:
+    def jit(self) -> Callable:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The inner family's jit."""
         return self.inner.jit
 
@@ -82,4 +82,4 @@ def show_task(envs: AbstractEnvs) -> OracleEnvs:
         name=f"{envs.spec.name}+task",
         obs_size=envs.spec.obs_size + _task_features(tasks).shape[1],
     )
-    return OracleEnvs(envs, spec)
+    return OracleEnvs(inner=envs, spec=spec)  # pyright: ignore[reportCallIssue]

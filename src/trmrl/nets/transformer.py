@@ -161,7 +161,7 @@ class WindowTransformer(AbstractCore):
     ) -> tuple[WindowMemory, Float[jax.Array, "T B F"]]:
         """Lay out every window of the chunk, then encode them all at once."""
         num_rows, num_lanes = start.shape
-        memory = self.start(num_lanes) if memory is None else memory
+        held = self.start(num_lanes) if memory is None else memory
 
         def push(memory, row):
             token, start, valid = row
@@ -172,12 +172,12 @@ class WindowTransformer(AbstractCore):
             return jax.tree.map(keep, pushed, memory), pushed
 
         if num_rows == 1:
-            memory, windows = push(memory, (token[0], start[0], valid[0]))
+            held, windows = push(held, (token[0], start[0], valid[0]))
         else:
-            memory, windows = jax.lax.scan(push, memory, (token, start, valid))
+            held, windows = jax.lax.scan(push, held, (token, start, valid))
         slots = windows.token.reshape((-1, *windows.token.shape[-2:]))
         features = self.encode(slots, windows.length.reshape(-1))
-        return memory, features.reshape((num_rows, num_lanes, -1))
+        return held, features.reshape((num_rows, num_lanes, -1))
 
 
 @jax.tree_util.register_dataclass
@@ -314,5 +314,7 @@ class TransformerConfig(AbstractCoreConfig):
         )
         encoder = Encoder(embedding, blocks)
         if self.context == "window":
-            return WindowTransformer(encoder, self.window, self.width)
-        return TrialTransformer(encoder, self.window or trial_length, self.width)
+            return WindowTransformer(encoder=encoder, window=self.window, feature_size=self.width)
+        return TrialTransformer(
+            encoder=encoder, capacity=self.window or trial_length, feature_size=self.width
+        )

@@ -9,6 +9,8 @@ from trmrl.config import Config
 from trmrl.nets._core import AbstractCoreConfig
 from trmrl.nets.heads import HeadConfig
 
+LOCOMOTION_STEPS = {"half-cheetah-dir": 4_000_000}
+
 
 def default_config(
     env: str,
@@ -46,7 +48,7 @@ def _bandit(
 def _locomotion(
     env: str, agent_name: str, core: AbstractCoreConfig, chunk_length: int, env_steps: int | None
 ) -> Config:
-    budget = env_steps or 3_000_000
+    budget = env_steps or LOCOMOTION_STEPS.get(env.removesuffix("+task"), 3_000_000)
     agent = MemoryPPO(
         core=core,
         head=HeadConfig(init_std=0.5),
@@ -58,7 +60,9 @@ def _locomotion(
             chunk_length=chunk_length,
             value_coef=2.0,
         ),
-        optimizer=OptimizerConfig(learning_rate=1e-3, decay_end=budget, final_factor=0.05),
+        optimizer=OptimizerConfig(
+            learning_rate=1e-3, decay_end=budget, final_factor=0.05, weight_decay=0.1
+        ),
     )
     return Config(
         env,

@@ -1,0 +1,44 @@
+"""What runs scored on held-out tasks, as a Markdown table. Reads evaluations and nothing else."""
+
+import json
+import statistics
+from typing import Any
+
+from trmrl.run import EVALUATIONS, Run
+from trmrl.types import TrmrlError
+
+FEW = 3  # episodes that get a column of their own
+
+
+def table(runs: list[Run]) -> str:
+    """Return one row per evaluation stored in the run folders.
+
+    Trials of few episodes show the mean return of each with its 95 % interval over tasks; longer
+    ones the return of the whole trial. Raises `TrmrlError` if nothing was evaluated.
+    """
+    rows = [(run.path.name, record) for run in runs for record in _evaluations(run)]
+    if not rows:
+        raise TrmrlError(f"no evaluations in {', '.join(str(run.path) for run in runs)}")
+    lines = ["| run | split | tasks | env steps | return |", "|---|---|---|---|---|"]
+    for name, record in rows:
+        cells = name, record["split"], record["num_tasks"], f"{record['env_steps']:,}"
+        lines.append(f"| {' | '.join(map(str, cells))} | {_returns(record)} |")
+    return "\n".join(lines)
+
+
+def _evaluations(run: Run) -> list[dict[str, Any]]:
+    paths = sorted((run.path / EVALUATIONS).glob("*.json"))
+    try:
+        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    except (OSError, ValueError) as error:
+        raise TrmrlError(f"an evaluation of {run.path} is damaged: {error}") from error
+
+
+def _returns(record: dict[str, Any]) -> str:
+    episodes = record["return_per_episode"]
+    if record["num_episodes"] > FEW:
+        whole = [sum(task) for task in record["returns"]]
+        margin = 1.96 * statistics.stdev(whole) / len(whole) ** 0.5 if len(whole) > 1 else 0.0
+        return f"{statistics.fmean(whole):.3f} ± {margin:.3f} a trial"
+    columns = zip(episodes["mean"], episodes["ci95_low"], episodes["ci95_high"], strict=True)
+    return ", then ".join(f"{mean:.1f} ({low:.1f} to {high:.1f})" for mean, low, high in columns)

@@ -25,7 +25,8 @@ from trmrl.types import EnvSpec, TrmrlError
 class Config(eqx.Module):
     """Everything a training run depends on.
 
-    env_steps: the budget, counted over all lanes; num_lanes: tasks a trial is lived on at once.
+    env_steps: the budget, counted over all lanes and never exceeded: training ends when another
+    trial might not fit. num_lanes: tasks a trial is lived on at once.
     eval_every and save_every: environment steps between evaluations on held-out tasks
     (0: only at the end) and between checkpoints.
     """
@@ -106,6 +107,13 @@ def _check_chunks(agent: MemoryPPO, spec: EnvSpec) -> str | None:
     return None
 
 
+def _check_budget(config: "Config", spec: EnvSpec) -> str | None:
+    trial = config.num_lanes * spec.num_episodes * spec.horizon
+    if config.env_steps < trial:
+        return f"env_steps is {config.env_steps}, less than one trial of {trial} on all lanes"
+    return None
+
+
 def _check_transformer(core: TransformerConfig, spec: EnvSpec) -> str | None:
     del spec
     if core.width % core.num_heads:
@@ -117,6 +125,7 @@ def _check_transformer(core: TransformerConfig, spec: EnvSpec) -> str | None:
 
 # What numbers must be to each other and to the world: a complaint that begins with the field.
 RELATIONS: dict[type, Callable[[Any, EnvSpec], str | None]] = {
+    Config: _check_budget,
     MemoryPPO: _check_chunks,
     TransformerConfig: _check_transformer,
 }

@@ -38,15 +38,17 @@ def train(config: Config, path: str | Path, show: Show = lambda record: None) ->
     configs.check(config, envs.spec)
     run, train_state = _open(config, envs, path)
     iterate = build_iteration(agent, envs, config.num_lanes)
+    per_trial = config.num_lanes * envs.spec.num_episodes * envs.spec.horizon
     began, began_at = time.perf_counter(), int(train_state.env_steps)
     try:
-        while (before := int(train_state.env_steps)) < config.env_steps:
+        while (before := int(train_state.env_steps)) + per_trial <= config.env_steps:
             new_state, metrics = iterate(train_state)
             record = _record(new_state, metrics)
             _check_finite(config, record)
             now = record["env_steps"]
             record["env_steps_per_s"] = (now - began_at) / (time.perf_counter() - began)
-            if now >= config.env_steps or _passed(config.eval_every, before, now):
+            over = now + per_trial > config.env_steps
+            if over or _passed(config.eval_every, before, now):
                 record["test_return"] = score(config, envs, new_state).return_per_episode["mean"]
             run.log(record)
             train_state = new_state  # from here on it is what an interrupt saves
@@ -116,12 +118,11 @@ def restore(run: Run) -> tuple[Config, AbstractEnvs, TrainState]:
     """Return what a run folder holds: its config, its worlds and its newest checkpoint."""
     config = configs.from_json(run.config())
     envs = make(config.env)
-    return config, envs, run.restore(_skeleton(config, envs))
+    return config, envs, run.restore(_fresh(config, envs))
 
 
-def _skeleton(config: Config, envs: AbstractEnvs) -> TrainState:
-    init = lambda: config.agent.init(envs.spec, key=jax.random.key(config.seed))
-    return jax.eval_shape(init)
+def _fresh(config: Config, envs: AbstractEnvs) -> TrainState:
+    return config.agent.init(envs.spec, key=jax.random.key(config.seed))
 
 
 def _open(config: Config, envs: AbstractEnvs, path: str | Path) -> tuple[Run, TrainState]:
@@ -133,10 +134,9 @@ def _open(config: Config, envs: AbstractEnvs, path: str | Path) -> tuple[Run, Tr
     differ = configs.differences(config, theirs)
     if differ:
         raise TrmrlError(f"{path} holds another experiment: {'; '.join(differ)}")
+    train_state = _fresh(config, envs)
     if run.has_checkpoint():
-        train_state = run.restore(_skeleton(config, envs))
-    else:
-        train_state = config.agent.init(envs.spec, key=jax.random.key(config.seed))
+        train_state = run.restore(train_state)
     run.rewind(int(train_state.updates))
     return run, train_state
 

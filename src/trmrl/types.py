@@ -145,7 +145,7 @@ class TrainState:
     updates: Int[Array, ""]  # calls of `update` so far
 
 
-Metrics = dict[str, Float[jax.Array, ""]]
+Metrics = dict[str, Float[jax.Array, "..."]]  # scalars, or one number per episode
 
 
 def replace(record: Any, **changes: Any) -> Any:

@@ -44,17 +44,23 @@ def axes_of(monkeypatch):
 
 
 def test_a_curve_shows_training_and_held_out_returns(make_run, axes_of, tmp_path):
-    path = draw([make_run("a", 3), make_run("b", 2), make_run("empty", 0)], tmp_path / "x.png")
+    runs = [make_run(name, n) for name, n in (("a", 3), ("b-s1", 2), ("empty", 0), ("b-seed2", 1))]
+    path = draw(runs, tmp_path / "x.png")
     assert path.read_bytes().startswith(PNG)
     (axes,) = axes_of
-    training, held_out, other, _ = axes.lines
+    training, held_out, other, _, sibling = axes.lines[:5]
     assert training.get_xdata().tolist() == [8, 16, 24]
     assert training.get_ydata().tolist() == [1.5, 3.0, 4.5]
     assert held_out.get_xdata().tolist() == [8, 24]
     assert held_out.get_ydata().tolist() == [1.5, 1.5]
     assert other.get_xdata().tolist() == [8, 16]
-    assert held_out.get_label() == "somewhere somebody seed 3"
     assert held_out.get_color() == training.get_color() != other.get_color()
+    assert other.get_color() == sibling.get_color()  # another seed of the same experiment
+    told = axes.get_legend()
+    labels = [text.get_text() for text in told.get_texts()]
+    colors = [line.get_color() for line in told.get_lines()]
+    assert labels == ["a", "b"]
+    assert colors == [training.get_color(), other.get_color()]
 
 
 def test_nothing_to_draw_is_said(make_run, axes_of, tmp_path):

@@ -1,0 +1,57 @@
+"""A table tells every stored evaluation of the runs it is given, and nothing else."""
+
+import pytest
+
+from trmrl.report.table import table
+from trmrl.run import Run
+from trmrl.types import TrmrlError
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    run = Run(tmp_path / "mine-s3")
+    run.create({})
+    return run
+
+
+def evaluation(returns, **fields):
+    num_episodes = len(returns[0])
+    told = {"mean": [1.5] * num_episodes, "ci95_low": [1.0] * num_episodes}
+    told["ci95_high"] = [2.25] * num_episodes
+    return {
+        "split": "test",
+        "num_tasks": len(returns),
+        "num_episodes": num_episodes,
+        "env_steps": 12_000,
+        "returns": returns,
+        "return_per_episode": told,
+    } | fields
+
+
+def test_short_trials_show_every_episode(run):
+    run.write_evaluation("test", evaluation([[1.0, 2.0], [2.0, 1.0]]))
+    run.write_evaluation("ood", evaluation([[1.0]], split="ood"))
+    assert table([run]).splitlines()[2:] == [
+        "| mine-s3 | ood | 1 | 12,000 | 1.5 (1.0 to 2.2) |",
+        "| mine-s3 | test | 2 | 12,000 | 1.5 (1.0 to 2.2), then 1.5 (1.0 to 2.2) |",
+    ]
+
+
+def test_long_trials_show_their_sum(run):
+    """Sums 4 and 8: mean 6, standard error 2, and 1.96 of those either way."""
+    run.write_evaluation("test", evaluation([[1.0] * 4, [2.0] * 4]))
+    assert table([run]).splitlines()[-1].endswith("| 6.000 ± 3.920 a trial |")
+    run.write_evaluation("test", evaluation([[1.0] * 4]))
+    assert table([run]).splitlines()[-1].endswith("| 4.000 ± 0.000 a trial |")
+
+
+def test_nothing_evaluated_is_said(run):
+    with pytest.raises(TrmrlError, match="no evaluations in .*mine-s3"):
+        table([run])
+
+
+def test_a_damaged_evaluation_is_said(run):
+    path = run.write_evaluation("test", evaluation([[1.0]]))
+    path.write_text(path.read_text()[:30])
+    with pytest.raises(TrmrlError, match="an evaluation of .*mine-s3 is damaged"):
+        table([run])

@@ -1,6 +1,7 @@
 """Scores: sums worked by hand, intervals by an independent bootstrap, and one meaning per field."""
 
 import json
+from collections.abc import Callable
 from typing import ClassVar
 
 import jax
@@ -23,8 +24,8 @@ class Paid(AbstractEnvs):
     What an idle lane goes on to be paid is `idle`.
     """
 
-    scan: ClassVar = staticmethod(jax.lax.scan)
-    jit: ClassVar = staticmethod(jax.jit)
+    scan: ClassVar[Callable] = staticmethod(jax.lax.scan)
+    jit: ClassVar[Callable] = staticmethod(jax.jit)
     spec: EnvSpec = EnvSpec("paid", 1, Continuous(1), H, K, splits=("train", "test"))
     idle: float = 1e6
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import struct
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ SKELETON = jax.eval_shape(state)
 
 def bits(tree):
     leaves = jax.tree.leaves(tree)
-    keys = [jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
+    keys = [jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
     plain = [jax.random.key_data(x) if k else x for x, k in zip(leaves, keys, strict=True)]
     return [(np.asarray(x).dtype, np.asarray(x).tobytes()) for x in plain]
 
@@ -345,16 +346,18 @@ def test_rewind_forgets_what_will_be_lived_again(run):
 
 def events_of(run):
     """Every scalar in the run's TensorBoard files: `(tag, step, value)`, and what is purged."""
-    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.proto import event_pb2
 
+    event_of: Any = getattr(event_pb2, "Event")  # noqa: B009
+    start = getattr(event_pb2, "SessionLog").START  # noqa: B009
     scalars, purged = [], []
     for path in sorted(run.path.glob("events.out.*")):
         content, at = path.read_bytes(), 0
         while at < len(content):  # length u64, its checksum u32, event, its checksum u32
             (length,) = struct.unpack_from("<Q", content, at)
-            event = Event.FromString(content[at + 12 : at + 12 + length])
+            event = event_of.FromString(content[at + 12 : at + 12 + length])
             at += 16 + length
-            if event.session_log.status == SessionLog.START:
+            if event.session_log.status == start:
                 purged.append(event.step)
             scalars += [(v.tag, event.step, v.simple_value) for v in event.summary.value]
         assert at == len(content)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -38,17 +39,11 @@ class Cursed(AbstractEnvs):
     `where` is what is cursed; `host` tells the same world in NumPy.
     """
 
-    where: str
-    host: bool
-    spec: EnvSpec = EnvSpec("cursed", 1, Continuous(1), 2, 2)
-
-    @property
-    def scan(self):
-        return host_scan if self.host else jax.lax.scan
-
-    @property
-    def jit(self):
-        return (lambda function: function) if self.host else jax.jit
+    scan: Callable = eqx.field(static=True)
+    jit: Callable = eqx.field(static=True)
+    spec: EnvSpec = eqx.field(static=True)
+    where: str = eqx.field(static=True)
+    host: bool = eqx.field(static=True)
 
     @property
     def _library(self) -> Any:
@@ -72,6 +67,13 @@ class Cursed(AbstractEnvs):
             reward.astype(np.float32), over & ~over, over, obs.astype(np.float32)[:, None]
         )
         return (tasks, x, clock), outcome
+
+
+def cursed(where, host):
+    spec = EnvSpec("cursed", 1, Continuous(1), 2, 2)
+    if host:
+        return Cursed(host_scan, lambda function: function, spec, where, host)
+    return Cursed(jax.lax.scan, jax.jit, spec, where, host)
 
 
 @pytest.fixture
@@ -219,7 +221,7 @@ def test_without_a_rhythm_there_is_one_evaluation_at_the_end(config, tmp_path):
 def test_a_curse_stops_training_and_the_last_good_state_is_kept(
     config, tmp_path, monkeypatch, where, host
 ):
-    monkeypatch.setitem(ENVS, "cursed", lambda: Cursed(where, host))
+    monkeypatch.setitem(ENVS, "cursed", lambda: cursed(where, host))
     config = replace(config, env="cursed", env_steps=10_000, save_every=8)
     with pytest.raises(TrmrlError) as stopped:
         train(config, tmp_path / "run")
@@ -248,7 +250,7 @@ def test_a_loss_that_explodes_stops_training_and_says_whose(config, tmp_path):
 
 
 def test_on_the_command_line_a_curse_exits_with_2(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(ENVS, "cursed", lambda: Cursed("rewards", host=True))
+    monkeypatch.setitem(ENVS, "cursed", lambda: cursed("rewards", host=True))
     path = tmp_path / "run"
     flags = f"""train cursed --agent rl2 --run {path} --num-lanes 8 --agent.core.width 4
         --agent.head.hidden 4 --agent.ppo.num-passes 1""".split()

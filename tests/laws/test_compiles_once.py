@@ -8,11 +8,16 @@ from trmrl.envs import make
 from trmrl.train import build_iteration
 
 LOWERED = []
+
+
 # Fires for every program traced and lowered, whether or not its compilation is cached. Listeners
 # cannot be taken back, so there is one for the whole module.
-jax.monitoring.register_event_duration_secs_listener(
-    lambda name, seconds, **more: LOWERED.append(name) if "jaxpr_to_mlir_module" in name else None
-)
+def note(event: str, duration_secs: float, **kwargs: str | int) -> None:
+    if "jaxpr_to_mlir_module" in event:
+        LOWERED.append((event, duration_secs, kwargs))
+
+
+jax.monitoring.register_event_duration_secs_listener(note)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Every agent learns to explore: on a two-armed bandit it ends well above any blind policy."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -58,7 +60,7 @@ def test_it_learns(agent_name):
     The mean over 1,000 tasks and worlds has a standard error of 0.07, so 5.68 is ten above blind.
     """
     config, envs = recipe(ENV, agent_name, env_steps=UPDATES * LANES * PULLS), make(ENV)
-    agent = config.agent
+    agent: Any = config.agent
     agent = replace(
         agent,
         ppo=replace(agent.ppo, minibatch_size=LANES * PULLS // 4),

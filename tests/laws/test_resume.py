@@ -5,6 +5,7 @@ import sys
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
@@ -31,7 +32,7 @@ def programs_are_kept(tmp_path_factory):
 def bits(train_state):
     """Every leaf of a training state by name, as its type and bytes."""
     leaves = jax.tree_util.tree_flatten_with_path(train_state)[0]
-    is_key = lambda x: jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
     plain = lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x)
     return {
         jax.tree_util.keystr(path): (plain(leaf).dtype, plain(leaf).tobytes())

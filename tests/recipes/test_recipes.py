@@ -116,7 +116,8 @@ PUBLISHED = {
 @pytest.mark.parametrize("env", PUBLISHED)
 def test_paper_is_the_published_table(env):
     config = recipe(env, "trmrl", "paper")
-    leaves = configs.flatten(config) | {"agent.core.kind": type(config.agent.core).__name__}
+    core = configs.to_json(config)["agent"]["core"]
+    leaves = configs.flatten(config) | {"agent.core.kind": core["kind"]}
     published = SHARED | PUBLISHED[env]
     assert {name: leaves[name] for name in published} == published
     spec = make(env).spec

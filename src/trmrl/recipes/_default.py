@@ -60,9 +60,7 @@ def _locomotion(
             chunk_length=chunk_length,
             value_coef=2.0,
         ),
-        optimizer=OptimizerConfig(
-            learning_rate=1e-3, decay_end=budget, final_factor=0.05, weight_decay=0.1
-        ),
+        optimizer=OptimizerConfig(learning_rate=1e-3, decay_end=budget, final_factor=0.05),
     )
     return Config(
         env,

@@ -230,7 +230,8 @@ def test_a_strangers_checkpoint_runs_no_code(run, tmp_path, kind):
     path, mark = run.path / CHECKPOINT, tmp_path / "mark"
     trap = np.array([Trap(mark)], dtype=object)
     if kind == "npz":
-        np.savez(path, **(arrays_of(run) | {"['weight']": trap}))
+        arrays: Any = arrays_of(run) | {"['weight']": trap}
+        np.savez(path, **arrays)
     elif kind == "npy":
         with open(path, "wb") as file:
             np.save(file, trap)

@@ -296,8 +296,9 @@ def _report(args: list[str]) -> None:
     if not options.runs:
         raise TrmrlError("report of what? expected one run folder or more")
     runs = [Run.open(path) for path in options.runs]
+    scores = table(runs)
     picture = draw(runs, options.out)
-    print(table(runs))
+    print(scores)
     _say(f"wrote {picture}")
 
 

@@ -4,6 +4,8 @@ Lives here: return per episode of a trial on held-out tasks, with its confidence
 here: training, or tables and pictures of the scores.
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -65,14 +67,9 @@ def evaluate(
     """
     task_key, trial_key = jax.random.split(jax.random.key(seed))
     tasks = envs.sample_tasks(split, num_tasks, key=task_key)
-
-    def live(model, tasks, key):
-        trial = run_trial(
-            agent, model, envs, tasks, num_episodes=num_episodes, explore=explore, key=key
-        )
-        return jnp.where(trial.valid, trial.outcome.reward, 0.0).sum(axis=1)
-
-    returns = np.asarray(envs.jit(live)(model, tasks, trial_key), np.float64).T
+    returns = np.asarray(
+        _compiled(agent, envs, num_episodes, explore)(model, tasks, trial_key), np.float64
+    ).T
     if not np.isfinite(returns).all():
         raise TrmrlError(f"{envs.spec.name} gave rewards that are not finite")
     low, high = bootstrap_interval(returns)
@@ -93,6 +90,21 @@ def evaluate(
         returns=returns.tolist(),
         tasks=_rows(tasks, num_tasks),
     )
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(
+    agent: AbstractAgent, envs: AbstractEnvs, num_episodes: int | None, explore: bool
+) -> Callable:
+    """Return the returns `[K, B]` of a trial, as a function of model, tasks and key."""
+
+    def live(model, tasks, key):
+        trial = run_trial(
+            agent, model, envs, tasks, num_episodes=num_episodes, explore=explore, key=key
+        )
+        return jnp.where(trial.valid, trial.outcome.reward, 0.0).sum(axis=1)
+
+    return envs.jit(live)
 
 
 def bootstrap_interval(

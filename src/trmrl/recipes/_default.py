@@ -28,7 +28,7 @@ def default_config(
 def _bandit(
     env: str, agent_name: str, core: AbstractCoreConfig, chunk_length: int, env_steps: int | None
 ) -> Config:
-    budget = env_steps or 4_000_000
+    budget = 4_000_000 if env_steps is None else env_steps
     agent = MemoryPPO(
         core=core,
         normalize_obs=False,
@@ -48,7 +48,8 @@ def _bandit(
 def _locomotion(
     env: str, agent_name: str, core: AbstractCoreConfig, chunk_length: int, env_steps: int | None
 ) -> Config:
-    budget = env_steps or LOCOMOTION_STEPS.get(env.removesuffix("+task"), 3_000_000)
+    usual = LOCOMOTION_STEPS.get(env.removesuffix("+task"), 3_000_000)
+    budget = usual if env_steps is None else env_steps
     agent = MemoryPPO(
         core=core,
         head=HeadConfig(init_std=0.5),

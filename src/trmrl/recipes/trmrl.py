@@ -29,7 +29,7 @@ def paper(env: str, env_steps: int | None = None) -> Config:
         agent_name="trmrl",
         recipe="paper",
         agent=agent,
-        env_steps=env_steps or budget,
+        env_steps=budget if env_steps is None else env_steps,
         num_lanes=20,
         eval_every=5 * PAPER_EPOCH,
         eval_tasks=30,
@@ -64,7 +64,7 @@ def _paper_direction() -> tuple[MemoryPPO, int]:
     return agent, 5_000 * PAPER_EPOCH
 
 
-def _paper_optimizer(learning_rate: float, **decay: float) -> OptimizerConfig:
+def _paper_optimizer(learning_rate: float, **decay: int | float) -> OptimizerConfig:
     return OptimizerConfig(
         learning_rate=learning_rate,
         decay="exponential",

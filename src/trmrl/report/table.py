@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from pathlib import Path
 from typing import Any
 
 from trmrl.run import EVALUATIONS, Run
@@ -28,10 +29,18 @@ def table(runs: list[Run]) -> str:
 
 def _evaluations(run: Run) -> list[dict[str, Any]]:
     paths = sorted((run.path / EVALUATIONS).glob("*.json"))
+    return [_read(path) for path in paths]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    needed = {"split", "num_tasks", "num_episodes", "env_steps", "return_per_episode", "returns"}
     try:
-        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict) or needed - record.keys():
+            raise ValueError("it is no evaluation")
     except (OSError, ValueError) as error:
-        raise TrmrlError(f"an evaluation of {run.path} is damaged: {error}") from error
+        raise TrmrlError(f"{path} is damaged: {error}") from error
+    return record
 
 
 def _returns(record: dict[str, Any]) -> str:

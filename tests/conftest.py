@@ -2,6 +2,7 @@
 
 import functools
 import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,11 @@ from trmrl.types import Continuous, EnvSpec, Outcome
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Many tests build the same small programs: compile each once.
+_programs = tempfile.TemporaryDirectory(prefix="trmrl-programs-")
+jax.config.update("jax_compilation_cache_dir", _programs.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 _small = functools.partial(TransformerConfig, width=8, num_heads=2, num_layers=2, hidden=12)
 CORES = {

@@ -8,10 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from trmrl import cli
 from trmrl.envs import ENVS
@@ -21,17 +19,6 @@ TINY = (
     "--agent rl2 --num-lanes 2 --steps 16 --eval-tasks 3 --save-every 8 "
     "--agent.core.width 4 --agent.head.hidden 4 --agent.ppo.num-passes 1"
 ).split()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def programs_are_kept(tmp_path_factory):
-    """Compile each program once, however many runs of this module use it."""
-    compilation_cache.reset_cache()
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from trmrl import cli
 from trmrl.agents._sgd import OptimizerConfig
@@ -20,17 +19,6 @@ from trmrl.envs._base import AbstractEnvs, host_scan
 from trmrl.run import CHECKPOINT, CONFIG, METRICS, Run
 from trmrl.train import restore, train
 from trmrl.types import Continuous, EnvSpec, Outcome, TrmrlError, replace
-
-
-@pytest.fixture(autouse=True, scope="module")
-def programs_are_kept(tmp_path_factory):
-    """Compile each program once, however many runs of this module use it."""
-    compilation_cache.reset_cache()
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
 
 
 class Cursed(AbstractEnvs):

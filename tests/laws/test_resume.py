@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from trmrl.config import Config
 from trmrl.run import METRICS, Run
@@ -16,17 +15,6 @@ from trmrl.train import restore, train
 from trmrl.types import replace
 
 STEPS = {"bandit-n4-k2": 8, "half-cheetah-vel": 800}  # of an update on two lanes
-
-
-@pytest.fixture(autouse=True, scope="module")
-def programs_are_kept(tmp_path_factory):
-    """Compile each program once, however many runs of this module use it."""
-    compilation_cache.reset_cache()
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.reset_cache()
 
 
 def bits(train_state):

@@ -53,5 +53,5 @@ def test_nothing_evaluated_is_said(run):
 def test_a_damaged_evaluation_is_said(run):
     path = run.write_evaluation("test", evaluation([[1.0]]))
     path.write_text(path.read_text()[:30])
-    with pytest.raises(TrmrlError, match="an evaluation of .*mine-s3 is damaged"):
+    with pytest.raises(TrmrlError, match="mine-s3.*test.json is damaged"):
         table([run])

@@ -268,7 +268,7 @@ def test_unknown_split_names_those_there_are():
     key = jax.random.key(0)
     with pytest.raises(TrmrlError, match="half-cheetah-dir has no split 'ood': .* train, test"):
         half_cheetah_dir().sample_tasks("ood", 2, key=key)
-    with pytest.raises(TrmrlError, match=r"'ODD'.*: train, test, ood$"):
+    with pytest.raises(TrmrlError, match="'ODD': .* train, test, ood"):
         half_cheetah_vel().sample_tasks("ODD", 2, key=key)
 
 

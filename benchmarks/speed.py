@@ -116,10 +116,7 @@ def _seconds(call) -> float:
 
 def main() -> None:
     options = parser.parse_args()
-    from trmrl.ops.devices import use_every_core
-
-    use_every_core()
-    results: dict[str, object] = {"machine": f"{platform.processor()}, {os.cpu_count()} cores"}
+    results: dict[str, object] = {"machine": f"{platform.machine()}, {os.cpu_count()} cores"}
     results["learner"] = learner(options.rounds)
     print("learner   ", results["learner"], flush=True)
     results["collect"] = collection(options.rounds)

@@ -52,7 +52,7 @@ def _locomotion(
     budget = usual if env_steps is None else env_steps
     agent = MemoryPPO(
         core=core,
-        head=HeadConfig(init_std=0.5),
+        head=HeadConfig(init_std=0.2),
         ppo=PPOConfig(
             gamma=0.95,
             gae_lambda=0.9,

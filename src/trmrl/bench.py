@@ -89,7 +89,7 @@ def learner_rates(agent: AbstractAgent, train_state: Any, trial: Trajectory) -> 
     """Return the learner's FLOP/s, and this machine's for bare products of the same shapes.
 
     FLOPs are those of the matrix products in one update, counted in its program. The limit is
-    their total over the time the unbatched ones would take one by one, each timed alone.
+    the rate of the unbatched ones, each shape timed alone in a compiled loop.
     """
     products = count_products(jax.make_jaxpr(agent.update)(train_state, trial).jaxpr)
     total = sum(flops(product) * count for product, count in products.items())
@@ -145,13 +145,20 @@ def _shape(equation: Any) -> Product:
 
 
 def _product_seconds(product: Product) -> float:
+    """Return the time of one product among many in one compiled loop, so without dispatch.
+
+    Each feeds the next one number, and the barrier keeps the compiler from computing only that.
+    """
     _, rows, columns, contracted = product
     left, right = jnp.ones((rows, contracted)), jnp.ones((contracted, columns))
-    multiply = jax.jit(lambda a, b: a @ b)
-    calls = max(1, int(2e9 / flops(product)))  # about 10 ms of work, so that dispatch is hidden
+    times = max(1, int(1e10 / flops(product)))
 
-    def several() -> jax.Array:
-        results = [multiply(left, right) for _ in range(calls)]
-        return results[-1]
+    @jax.jit
+    def several(left: jax.Array, right: jax.Array) -> jax.Array:
+        def again(_, left):
+            out = jax.lax.optimization_barrier(left @ right)
+            return left.at[0, 0].set(out[0, 0] / contracted)
 
-    return median_seconds(several) / calls
+        return jax.lax.fori_loop(0, times, again, left)
+
+    return median_seconds(lambda: several(left, right)) / times

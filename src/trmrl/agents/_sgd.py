@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int, PyTree
 
-from trmrl.ops.devices import spread
 from trmrl.types import Metrics, PRNGKey
 
 Loss = Callable[[PyTree, PyTree], tuple[jax.Array, Metrics]]
@@ -96,22 +95,16 @@ def descend(
     A pass is cut into `ceil(M / minibatch_size)` equal minibatches of shuffled rows; rows left over
     wait for the next shuffle. `loss(params, minibatch)` returns a scalar and metrics, among which
     `kl` steers `target_kl` and `stop_kl`. Returned metrics are means over the minibatches taken.
-
-    With several devices each holds a share of the rows and draws its part of every minibatch from
-    it; the minibatch as a whole is what the loss sees. Rows that do not fill a share are left out.
     """
-    num_shares = min(jax.device_count(), jax.tree.leaves(batch)[0].shape[0])
-    batch = spread(jax.tree.map(lambda x: _split(x, num_shares), batch))
-    num_rows = jax.tree.leaves(batch)[0].shape[1]
-    num_minibatches = -(-num_rows * num_shares // passes.minibatch_size)
+    num_rows = jax.tree.leaves(batch)[0].shape[0]
+    num_minibatches = -(-num_rows // passes.minibatch_size)
     size = num_rows // num_minibatches
     transform = config.transform()
     rate = config.learning_rate * config.factor(env_steps) * progress.step_scale
 
     def step(carry, index):
         params, moments, stopped = carry
-        shares = spread(jax.tree.map(lambda x: jax.vmap(_take)(x, index), batch))
-        minibatch = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), shares)
+        minibatch = jax.tree.map(lambda x: jnp.take(x, index, 0, unique_indices=True), batch)
         gradient, metrics = jax.grad(loss, has_aux=True)(params, minibatch)
         metrics = metrics | {"grad_norm": optax.tree.norm(gradient)}
         with jax.numpy_dtype_promotion("standard"):  # optax raises floats to its integer counter
@@ -125,10 +118,8 @@ def descend(
         return (new_params, new_moments, stopped), (metrics, ~stopped)
 
     def one_pass(carry, key):
-        rows = jnp.broadcast_to(jnp.arange(num_rows)[None], (num_shares, num_rows))
-        order = jax.random.permutation(key, rows, axis=1, independent=True)
-        order = order[:, : num_minibatches * size].reshape((num_shares, num_minibatches, size))
-        return jax.lax.scan(step, carry, jnp.swapaxes(order, 0, 1))
+        order = jax.random.permutation(key, num_rows)[: num_minibatches * size]
+        return jax.lax.scan(step, carry, order.reshape((num_minibatches, size)))
 
     carry = params, progress.moments, jnp.zeros((), bool)
     keys = jax.random.split(key, passes.num_passes)
@@ -138,16 +129,6 @@ def descend(
     metrics = jax.tree.map(lambda x: jnp.sum(jnp.where(taken, x, 0.0)) / num_taken, metrics)
     metrics["step_size"] = rate
     return params, Progress(moments, _follow(config, progress.step_scale, final_kl)), metrics
-
-
-def _split(x: jax.Array, num_shares: int) -> jax.Array:
-    """Return `[M, ...]` as `[S, M // S, ...]`; rows that do not fill a share are left out."""
-    size = x.shape[0] // num_shares
-    return x[: size * num_shares].reshape((num_shares, size, *x.shape[1:]))
-
-
-def _take(x: jax.Array, index: Int[jax.Array, " m"]) -> jax.Array:
-    return jnp.take(x, index, axis=0, unique_indices=True)
 
 
 def _follow(

@@ -17,10 +17,35 @@ class Linear(eqx.Module):
 
     def __call__(self, x: Float[jax.Array, "*axes in"]) -> Float[jax.Array, "*axes out"]:
         """Map `[..., in]` to `[..., out]`."""
-        y = x @ self.weight
+        y = _product(x, self.weight)
         if self.bias is None:
             return y
         return y + jnp.broadcast_to(self.bias, y.shape)
+
+
+# Left to itself, XLA on CPU multiplies transposed operands where they lie, at half the speed of its
+# other products. The barriers make it lay out the smaller of the two first.
+@jax.custom_vjp
+def _product(x: jax.Array, weight: jax.Array) -> jax.Array:
+    return x @ weight
+
+
+def _forward(x: jax.Array, weight: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return x @ weight, (x, weight)
+
+
+def _backward(kept: tuple[jax.Array, jax.Array], y_bar: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, weight = kept
+    rows, rows_bar = (a.reshape((-1, a.shape[-1])) for a in (x, y_bar))
+    lay_out = jax.lax.optimization_barrier
+    if weight.shape[0] <= weight.shape[1]:
+        weight_bar = lay_out(rows.T) @ rows_bar
+    else:
+        weight_bar = lay_out(lay_out(rows_bar.T) @ rows).T
+    return y_bar @ weight.T, weight_bar
+
+
+_product.defvjp(_forward, _backward)
 
 
 class MLP(eqx.Module):

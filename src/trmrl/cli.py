@@ -1,4 +1,4 @@
-"""The command line: `trmrl train | evaluate | report | envs | bench`.
+"""The command line: `trmrl train | evaluate | report | reference | envs | bench`.
 
 Lives here: arguments, the progress bar, tables, and exit codes (2: the user can mend it, in one
 line). Does not live here: anything a Python program could not also call.
@@ -65,6 +65,16 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """Measure what classical and exact strategies earn in a world."""
+
+    env: Name
+    num_tasks: int = 1000
+    seed: int = 0  # of tasks and worlds
+    json: Path | None = None  # also write the scores to this file
+
+
+@dataclass(frozen=True)
 class Envs:
     """List the worlds."""
 
@@ -103,7 +113,14 @@ def _dispatch(args: list[str]) -> None:
 
 def _print_help() -> None:
     _say("usage: trmrl COMMAND ...   (`trmrl COMMAND --help` tells more)\n")
-    kinds = {"train": Train, "evaluate": Evaluate, "report": Report, "envs": Envs, "bench": Bench}
+    kinds = {
+        "train": Train,
+        "evaluate": Evaluate,
+        "report": Report,
+        "reference": Reference,
+        "envs": Envs,
+        "bench": Bench,
+    }
     for name, kind in kinds.items():
         _say(f"  {name:10}{(kind.__doc__ or '').splitlines()[0]}")
 
@@ -302,6 +319,26 @@ def _report(args: list[str]) -> None:
     _say(f"wrote {picture}")
 
 
+def _reference(args: list[str]) -> None:
+    options = _parse(Reference, args, "reference")
+    from trmrl.references import reference
+    from trmrl.run import write_json
+
+    if options.json and not options.json.parent.is_dir():
+        raise TrmrlError(f"cannot write {options.json}: there is no folder {options.json.parent}")
+    scores = reference(options.env, num_tasks=options.num_tasks, seed=options.seed)
+    wanted = {"env": options.env, "num_tasks": options.num_tasks, "seed": options.seed}
+    if options.json:
+        write_json(options.json, wanted | {"scores": [score.to_json() for score in scores]})
+    _say(f"{options.env}: total reward of a trial, mean over {options.num_tasks} test tasks\n")
+    line = "{:20} {:>10} {:>9}  {:>9}  {}".format
+    _say(line("strategy", "mean", "95 %", "published", "tuned").rstrip())
+    for score in scores:
+        interval = f"± {score.half_width:.3g}" if len(score.total) > 1 else "exact"
+        published = "" if score.published is None else f"{score.published:g}"
+        _say(line(score.strategy, f"{score.mean:.3f}", interval, published, score.tuned).rstrip())
+
+
 def _envs(args: list[str]) -> None:
     _parse(Envs, args, "envs")
     from trmrl.envs import ENVS, make
@@ -318,7 +355,8 @@ def _envs(args: list[str]) -> None:
         _say(line(name, trial, spec.obs_size, space, splits, *bounds).rstrip())
         _say(f"    {spec.summary}")
     _say("\nA trial is K episodes of H steps. floor and ceiling: returns of one episode.")
-    _say("bandit-nN-kK: any N pulls of K arms. ENV+task: the task is shown (the oracle).")
+    _say("bandit-nN-kK: any N pulls of K arms. tabular-nN: any N episodes.")
+    _say("ENV+task: the task is shown (the oracle).")
 
 
 def _bench(args: list[str]) -> None:
@@ -333,6 +371,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
     "evaluate": _evaluate,
     "report": _report,
+    "reference": _reference,
     "envs": _envs,
     "bench": _bench,
 }

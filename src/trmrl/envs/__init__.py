@@ -17,11 +17,22 @@ def _lazily(module: str, maker: str, *args: str) -> Callable[..., AbstractEnvs]:
 ENVS: dict[str, Callable[[], AbstractEnvs]] = {
     "bandit-n10-k5": _lazily("bandit", "make", "bandit-n10-k5"),
     "bandit-n100-k10": _lazily("bandit", "make", "bandit-n100-k10"),
+    "tabular-n10": _lazily("tabular", "make", "tabular-n10"),
+    "grid-navi": _lazily("grid", "grid_navi"),
+    "dark-room": _lazily("grid", "dark_room"),
+    "dark-key-to-door": _lazily("grid", "dark_key_to_door"),
+    "point-robot": _lazily("point", "point_robot"),
+    "point-robot-sparse": _lazily("point", "point_robot_sparse"),
+    "semicircle": _lazily("point", "semicircle"),
+    "navigation-2d": _lazily("point", "navigation_2d"),
     "half-cheetah-vel": _lazily("mujoco.cheetah", "half_cheetah_vel"),
     "half-cheetah-dir": _lazily("mujoco.cheetah", "half_cheetah_dir"),
 }
 # Families whose names carry numbers, by the beginning of the name.
-PATTERNS: dict[str, Callable[[str], AbstractEnvs]] = {"bandit-": _lazily("bandit", "make")}
+PATTERNS: dict[str, Callable[[str], AbstractEnvs]] = {
+    "bandit-": _lazily("bandit", "make"),
+    "tabular-": _lazily("tabular", "make"),
+}
 
 
 def make(name: str) -> AbstractEnvs:

@@ -1,0 +1,202 @@
+"""Points that must find a place in the plane they are not told.
+
+Lives here: tasks, moves and rewards of the four published point robots, in pure JAX. Does not live
+here: rooms of cells (`grid.py`), or what the best strategies earn (`references/navigation.py`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from trmrl.envs._base import AbstractEnvs
+from trmrl.envs._split import split_rows
+from trmrl.types import Array, Continuous, EnvSpec, Outcome, PRNGKey
+
+STEP = 0.1  # length of the longest move along each axis
+RADIUS = 0.2  # from where a sparse goal is felt
+_ARRIVED = 0.01  # distance along each axis at which `navigation-2d` ends
+_NUM_GOALS = 100
+
+_Goals = Callable[[str, int, PRNGKey], Float[Array, "B 2"]]
+_Pay = Callable[[Float[Array, " B"]], Float[Array, " B"]]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Place:
+    """A task: where to go."""
+
+    goal: Float[Array, "B 2"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PointState:
+    """The task, where the points are, and the steps taken."""
+
+    task: Place
+    position: Float[Array, "B 2"]
+    clock: Int[Array, ""]
+
+
+class PointRobot(AbstractEnvs):
+    """Points that move by `STEP * clip(action, -1, 1)` and see their position.
+
+    A step pays `pay(distance)` of the goal from where it ends. Episodes begin at the origin, or
+    anywhere in the square of half-width `spread`; they end within `arrived` of the goal along both
+    axes, or by the clock. `draw_goals` draws a split's goals.
+    """
+
+    scan: ClassVar[Callable] = staticmethod(jax.lax.scan)
+    jit: ClassVar[Callable] = staticmethod(jax.jit)
+    spec: EnvSpec = eqx.field(static=True)
+    draw_goals: _Goals = eqx.field(static=True)
+    pay: _Pay = eqx.field(static=True)
+    spread: float = eqx.field(static=True, default=0.0)
+    arrived: float = eqx.field(static=True, default=0.0)
+
+    def sample_tasks(self, split: str, num_tasks: int, *, key: PRNGKey) -> Place:
+        """Draw goals of a split."""
+        self.spec.check_split(split)
+        return Place(self.draw_goals(split, num_tasks, key))
+
+    def reset(self, tasks: Place, *, key: PRNGKey) -> tuple[PointState, Float[Array, "B 2"]]:
+        """Begin an episode of each task."""
+        shape = tasks.goal.shape
+        position = jax.random.uniform(key, shape, jnp.float32, -self.spread, self.spread)
+        return PointState(tasks, position, jnp.int32(0)), position
+
+    def step(
+        self, env_state: PointState, action: Float[Array, "B 2"]
+    ) -> tuple[PointState, Outcome]:
+        """Move once per lane."""
+        position = env_state.position + STEP * jnp.clip(action, -1.0, 1.0)
+        away = position - env_state.task.goal
+        clock = env_state.clock + 1
+        terminated = (jnp.abs(away) < self.arrived).all(axis=1)
+        truncated = ~terminated & (clock >= self.spec.horizon)
+        reward = self.pay(jnp.sqrt((away**2).sum(axis=1)))
+        outcome = Outcome(reward, terminated, truncated, position)
+        return PointState(env_state.task, position, clock), outcome
+
+    def view(self, env_state: PointState) -> Float[Array, "B 2"]:
+        """Return the positions."""
+        return env_state.position
+
+
+def _dense(distance: Float[Array, " B"]) -> Float[Array, " B"]:
+    return -distance
+
+
+def _sparse(distance: Float[Array, " B"]) -> Float[Array, " B"]:
+    return jnp.where(distance <= RADIUS, 1.0 - distance, 0.0)
+
+
+def square_goals() -> Float[np.ndarray, "R 2"]:
+    """Return the 100 goals of `point-robot`, drawn once from U[-1, 1]^2."""
+    return np.random.default_rng(0).uniform(-1.0, 1.0, (_NUM_GOALS, 2)).astype(np.float32)
+
+
+def half_circle_goals() -> Float[np.ndarray, "R 2"]:
+    """Return the 100 goals of `point-robot-sparse`, evenly spaced on the upper unit half-circle."""
+    angle = np.linspace(0.0, np.pi, _NUM_GOALS)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+
+
+def _one_of(rows: Callable[[], np.ndarray]) -> _Goals:
+    """Return a draw, with replacement, from the split's part of a finite list."""
+
+    def draw(split: str, num_tasks: int, key: PRNGKey) -> Float[Array, "B 2"]:
+        goals = jnp.asarray(split_rows(rows(), split))
+        return goals[jax.random.randint(key, (num_tasks,), 0, len(goals))]
+
+    return draw
+
+
+def _on_half_circle(split: str, num_tasks: int, key: PRNGKey) -> Float[Array, "B 2"]:
+    angle = jax.random.uniform(key, (num_tasks,), jnp.float32, 0.0, jnp.pi)
+    return jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1)
+
+
+def _in_half_square(split: str, num_tasks: int, key: PRNGKey) -> Float[Array, "B 2"]:
+    return jax.random.uniform(key, (num_tasks, 2), jnp.float32, -0.5, 0.5)
+
+
+def point_robot() -> PointRobot:
+    """The dense point robot of PEARL (Rakelly et al., 2019): 20 steps, each pays `-distance`.
+
+    Episodes begin anywhere in [-1, 1]^2. 100 goals in that square, 80 train and 20 test.
+    """
+    spec = EnvSpec(
+        name="point-robot",
+        obs_size=2,
+        action_space=Continuous(2),
+        horizon=20,
+        num_episodes=2,
+        floor=-20.8,
+        ceiling=-5.2,
+        summary="go to a hidden place in a square; unseen places in test",
+    )
+    return PointRobot(spec, _one_of(square_goals), _dense, spread=1.0)
+
+
+def point_robot_sparse() -> PointRobot:
+    """The sparse point robot of PEARL (Rakelly et al., 2019): 20 steps from the origin.
+
+    A step pays `1 - distance` within 0.2 of the goal, else 0. 100 goals on the upper unit
+    half-circle, 80 train and 20 test.
+    """
+    spec = EnvSpec(
+        name="point-robot-sparse",
+        obs_size=2,
+        action_space=Continuous(2),
+        horizon=20,
+        num_episodes=6,
+        floor=0.0,
+        ceiling=13.38,
+        summary="find a hidden place on a half-circle, felt near by; unseen in test",
+    )
+    return PointRobot(spec, _one_of(half_circle_goals), _sparse)
+
+
+def semicircle() -> PointRobot:
+    """The sparse point robot of VariBAD and HyperX (Zintgraf et al., 2021): 100 steps.
+
+    As `point-robot-sparse`, with the goal's angle from U[0, pi], drawn afresh for train and test.
+    """
+    spec = EnvSpec(
+        name="semicircle",
+        obs_size=2,
+        action_space=Continuous(2),
+        horizon=100,
+        num_episodes=3,
+        floor=0.0,
+        ceiling=93.38,
+        summary="find a hidden place anywhere on a half-circle, felt near by",
+    )
+    return PointRobot(spec, _on_half_circle, _sparse)
+
+
+def navigation_2d() -> PointRobot:
+    """The 2-D navigation of MAML (Finn et al., 2017): 100 steps, each pays `-distance`.
+
+    From the origin to a goal from U[-0.5, 0.5]^2, drawn afresh for train and test; an episode ends
+    within 0.01 of it along both axes.
+    """
+    spec = EnvSpec(
+        name="navigation-2d",
+        obs_size=2,
+        action_space=Continuous(2),
+        horizon=100,
+        num_episodes=2,
+        floor=-40.0,
+        ceiling=-1.0,
+        summary="go to a hidden place in a small square, and end there",
+    )
+    return PointRobot(spec, _in_half_square, _dense, arrived=_ARRIVED)

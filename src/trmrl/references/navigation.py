@@ -1,0 +1,114 @@
+"""What can be earned in the rooms and by the point robots: with the task known, and without.
+
+Lives here: rules that see the goal, and GridNavi's Bayes-optimal return. Does not live here: the
+worlds (`envs/grid.py`, `envs/point.py`).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from trmrl.envs._base import AbstractEnvs
+from trmrl.envs.grid import RoomState
+from trmrl.envs.point import STEP, PointState
+from trmrl.references._base import Earned, draw_tasks
+from trmrl.references._live import Rule, live_trials, random_play
+from trmrl.types import Array, PRNGKey
+
+_UP, _RIGHT, _DOWN, _LEFT, _STAY = range(5)
+
+
+def walk_to_goal(env_state: RoomState, key: PRNGKey) -> Int[Array, " B"]:
+    """Walk to the goal, or to the key and then the door, by a shortest way; then stay."""
+    last = env_state.room.goal.shape[1] - 1
+    wanted = jnp.where(env_state.key_held, last, 0)
+    goal = jnp.take_along_axis(jnp.asarray(env_state.room.goal), wanted[:, None, None], axis=1)
+    away = goal[:, 0] - env_state.cell
+    along_x = jnp.where(away[:, 0] > 0, _RIGHT, _LEFT)
+    along_y = jnp.where(away[:, 1] > 0, _UP, _DOWN)
+    action = jnp.where(away[:, 0] != 0, along_x, jnp.where(away[:, 1] != 0, along_y, _STAY))
+    return action.astype(jnp.int32)
+
+
+def steer_to_goal(env_state: PointState, key: PRNGKey) -> Float[Array, "B 2"]:
+    """Close both coordinates as fast as they allow: every distance is then the least possible."""
+    return (env_state.task.goal - env_state.position) / STEP
+
+
+def bayes_optimal_grid(size: int, horizon: int, num_episodes: int) -> float:
+    """Return the greatest expected total reward of a GridNavi trial, by dynamic programming.
+
+    A belief is the set of cells where the goal may still be, as bits of a number: the prior is
+    uniform over the cells beyond the start's corner of four. `worth[cell, belief]` is the future
+    reward summed over the goals of the belief, all equally likely; it is worked out backwards, over
+    every cell and every belief, from the end of the trial. Once the goal is found, the
+    shortest way to it is best for good. At size 5 this takes a minute or more of processor time and 0.5 GB.
+    """
+    cells = [(x, y) for x in range(size) for y in range(size)]
+    goals = [cell for cell in cells if max(cell) > 1]
+    bit = {cell: 1 << i for i, cell in enumerate(goals)}
+    candidates = np.zeros(1 << len(goals), np.float32)
+    for one in bit.values():
+        candidates.reshape(-1, 2, one)[:, 1] += 1.0
+    index = {cell: i for i, cell in enumerate(cells)}
+    worth = np.zeros((len(cells), len(candidates)), np.float32)
+    for episode in range(num_episodes, 0, -1):
+        worth[:] = worth[index[(0, 0)]].copy()  # wherever an episode ends, the next begins at start
+        for step in range(horizon, 0, -1):
+            arrive = np.empty_like(worth)
+            for cell in cells:
+                after = (num_episodes - episode) * _found(sum(cell), horizon)
+                found = horizon - step + 1 + after
+                _arrive(arrive[index[cell]], worth[index[cell]], candidates, bit.get(cell), found)
+            for cell in cells:
+                near = [index[other] for other in cells if _is_near(cell, other)]
+                np.maximum.reduce(arrive[near], axis=0, out=worth[index[cell]])
+    return float(worth[index[(0, 0)], -1]) / len(goals)
+
+
+def _arrive(
+    arrive: Float[np.ndarray, " Q"],
+    worth: Float[np.ndarray, " Q"],
+    candidates: Float[np.ndarray, " Q"],
+    bit: int | None,
+    found: float,
+) -> None:
+    """Write the worth of stepping onto a cell, in every belief: `found` if the goal is there."""
+    np.subtract(worth, np.float32(0.1) * candidates, out=arrive)
+    if bit is not None:
+        open_, closed = arrive.reshape(-1, 2, bit)[:, 1], arrive.reshape(-1, 2, bit)[:, 0]
+        open_[:] = closed + np.float32(found)  # not here after all: the belief without the cell
+
+
+def _found(distance: int, horizon: int) -> float:
+    """Return what an episode earns whose goal is known, `distance` moves from the start."""
+    return (horizon - distance + 1) - 0.1 * (distance - 1)
+
+
+def _is_near(cell: tuple[int, int], other: tuple[int, int]) -> bool:
+    return abs(cell[0] - other[0]) + abs(cell[1] - other[1]) <= 1
+
+
+def _measure(rule: Rule, envs: AbstractEnvs, num_tasks: int, seed: int) -> Earned:
+    """Return what random play earns, and the rule that sees the task."""
+    tasks, _ = draw_tasks(envs, num_tasks, seed)
+    key = jax.random.key(seed + 1)
+    return {
+        "random": (live_trials(envs, tasks, random_play(envs, num_tasks), key=key), ""),
+        "oracle": (live_trials(envs, tasks, rule, key=key), ""),
+    }
+
+
+measure_room = functools.partial(_measure, walk_to_goal)
+measure_point = functools.partial(_measure, steer_to_goal)
+
+
+def measure_grid_navi(envs: AbstractEnvs, num_tasks: int, seed: int) -> Earned:
+    """Return the same, and the Bayes-optimal total of a trial, which is exact."""
+    spec = envs.spec
+    best = bayes_optimal_grid(5, spec.horizon, spec.num_episodes)
+    earned = measure_room(envs, num_tasks, seed)
+    return earned | {"bayes-optimal": (np.array([best]), "")}

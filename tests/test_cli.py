@@ -84,6 +84,14 @@ def refused(capsys, *args):
         ("evaluate nowhere --num-task 3", r"--num-task, 3: did you mean --num-tasks"),
         ("report", r"report of what\?"),
         ("report nowhere", r"nowhere is not a run folder"),
+        ("reference", r"required options: ENV"),
+        ("reference grid-nav", r"unknown env 'grid-nav': did you mean grid-navi"),
+        ("reference tabular-n0", r"'tabular-n0' is no tabular MDP: expected tabular-nN"),
+        ("reference half-cheetah-vel", r"there are no references for 'half-cheetah-vel', only"),
+        ("reference bandit-n4-k2+task", r"there are no references for 'bandit-n4-k2\+task'"),
+        ("reference bandit-n4-k2 --num-tasks 1", r"--num-tasks is 1, expected 2 or more"),
+        ("reference bandit-n4-k2 --seed -1", r"--seed is -1, expected 0 to"),
+        ("reference bandit-n4-k2 --json no/x.json", r"cannot write no/x.json: there is no folder"),
         ("envs --all", r"unrecognized options: --all"),
     ],
 )
@@ -262,6 +270,22 @@ def test_envs_fits_80_columns_and_lists_the_menu(capsys):
     assert cheetah.split() == ["half-cheetah-vel", "2", "x", "200", "20", "6", "continuous"] + [
         "train,test,ood", "-300", "-15"
     ]  # fmt: skip
+
+
+def test_reference_prints_a_line_per_strategy_beside_what_was_published(capsys, tmp_path):
+    path = tmp_path / "reference.json"
+    args = ["bandit-n10-k5", "--num-tasks", "50", "--seed", "3", "--json", str(path)]
+    cli.main(["reference", *args])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    (gittins,) = [line.split() for line in lines if line.startswith("gittins")]
+    record = json.loads(path.read_text())
+    (stored,) = [score for score in record["scores"] if score["strategy"] == "gittins"]
+    assert (record["env"], record["num_tasks"], record["seed"]) == ("bandit-n10-k5", 50, 3)
+    assert gittins[:2] == ["gittins", f"{stored['mean']:.3f}"]
+    assert gittins[4] == "6.6" and stored["published"] == 6.6
+    assert 5.5 < stored["mean"] < 7.5
+    assert 0.3 < stored["ci95_half_width"] < 1.0
 
 
 def test_help_names_commands_options_and_fields(capsys):

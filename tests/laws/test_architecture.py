@@ -33,6 +33,7 @@ ROOMS = {
         "recipes/", "train.py",
     ),
     "controller.py": ("types.py", "agents/_base.py", "run.py", "train.py", "trial.py"),
+    "references/": ("types.py", "envs/"),
     "report/": ("types.py", "run.py"),
     "watch/": ("types.py", "run.py"),
 }  # fmt: skip
@@ -183,6 +184,8 @@ def test_every_file_has_a_room():
         ("agents/_base.py", "from trmrl.nets.linear import MLP", 1),
         ("agents/memory_ppo.py", "import mujoco.batch", 1),
         ("envs/mujoco/cheetah.py", "import mujoco", 0),
+        ("references/bandit.py", "from trmrl.envs import make", 0),
+        ("references/bandit.py", "from trmrl.trial import run_trial", 1),
         ("envs/bandit.py", "from . import oracle", 1),
         ("trial.py", "def f():\n    from trmrl.envs.bandit import make", 1),
     ],

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from trmrl.envs import make
+from trmrl.envs._base import AbstractEnvs, host_scan
 from trmrl.trial import run_trial
-from trmrl.types import replace
+from trmrl.types import EnvSpec, Outcome, replace
 
 
 @pytest.mark.parametrize("explore", [True, False])
@@ -58,3 +60,46 @@ def test_sampling_noise_differs_between_steps_episodes_and_lanes(small_agent, dr
         agent, model, envs, tasks, explore=True, key=jax.random.key(1)
     ).decision.log_prob
     assert len(np.unique(np.asarray(trial))) == jnp.size(trial)
+
+
+class NaviTwin(AbstractEnvs):
+    """GridNavi told again from its page: lane by lane, in plain Python."""
+
+    scan = staticmethod(host_scan)
+    jit = staticmethod(lambda function: function)
+    spec: EnvSpec
+
+    def sample_tasks(self, split, num_tasks, *, key):
+        return jax.tree.map(np.asarray, make("grid-navi").sample_tasks(split, num_tasks, key=key))
+
+    def reset(self, tasks, *, key):
+        cells = [(0, 0) for _ in tasks.goal]
+        return (tasks, cells, 0), np.zeros((len(cells), 2), np.float32)
+
+    def step(self, env_state, action):
+        tasks, cells, clock = env_state
+        moved, reward = [], []
+        for (x, y), goal, act in zip(cells, tasks.goal, np.asarray(action), strict=True):
+            y = min(y + 1, 4) if act == 0 else max(y - 1, 0) if act == 2 else y
+            x = min(x + 1, 4) if act == 1 else max(x - 1, 0) if act == 3 else x
+            moved.append((x, y))
+            reward.append(1.0 if (x, y) == tuple(goal[0]) else -0.1)
+        ended = np.full(len(moved), clock + 1 >= 15)
+        seen = np.asarray(moved, np.float32)
+        outcome = Outcome(np.asarray(reward, np.float32), np.zeros_like(ended), ended, seen)
+        return (tasks, moved, clock + 1), outcome
+
+
+def test_grid_navi_and_its_twin_live_one_trajectory(small_agent, shake):
+    envs = make("grid-navi")
+    twin = NaviTwin(envs.spec)
+    agent = small_agent("gru", memory_scope="trial", normalize_obs=False)
+    model = agent.init(envs.spec, key=jax.random.key(0)).model
+    tasks, key = twin.sample_tasks("train", 4, key=jax.random.key(2)), jax.random.key(5)
+    live = jax.jit(lambda model: run_trial(agent, model, envs, tasks, explore=True, key=key))
+    one = live(model)
+    two = run_trial(agent, model, twin, tasks, explore=True, key=key)
+    for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        assert left.dtype == right.dtype
+        np.testing.assert_allclose(left, right, atol=2e-5)
+    assert len(np.unique(np.asarray(one.timestep.obs).reshape(-1, 2), axis=0)) > 10

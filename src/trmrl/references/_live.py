@@ -20,7 +20,7 @@ Rule = Callable[[EnvState, PRNGKey], Array]
 def live_trials(
     envs: AbstractEnvs, tasks: Task, rule: Rule, *, key: PRNGKey
 ) -> Float[np.ndarray, " B"]:
-    """Return the total reward of a trial on each task, all lanes played by `rule(env_state, key)`."""
+    """Return the total reward of a trial on each task; `rule(env_state, key)` plays all lanes."""
     num_lanes = jax.tree.leaves(tasks)[0].shape[0]
     horizon = envs.spec.horizon
 
@@ -31,7 +31,7 @@ def live_trials(
         def interact(carry, step_key):
             env_state, valid = carry
             env_state, outcome = envs.step(env_state, rule(env_state, step_key))
-            ended = outcome.terminated | outcome.truncated
+            ended = jnp.logical_or(outcome.terminated, outcome.truncated)
             return (env_state, valid & ~ended), jnp.where(valid, outcome.reward, 0.0)
 
         carry = env_state, jnp.ones(num_lanes, bool)

@@ -45,7 +45,8 @@ def bayes_optimal_grid(size: int, horizon: int, num_episodes: int) -> float:
     uniform over the cells beyond the start's corner of four. `worth[cell, belief]` is the future
     reward summed over the goals of the belief, all equally likely; it is worked out backwards, over
     every cell and every belief, from the end of the trial. Once the goal is found, the
-    shortest way to it is best for good. At size 5 this takes a minute or more of processor time and 0.5 GB.
+    shortest way to it is best for good. At size 5 this takes
+    a minute or more of processor time, and 0.5 GB.
     """
     cells = [(x, y) for x in range(size) for y in range(size)]
     goals = [cell for cell in cells if max(cell) > 1]

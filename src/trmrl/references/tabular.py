@@ -4,9 +4,9 @@ Lives here: the posterior, planning and the strategies, in NumPy. Does not live 
 
 Every strategy plans once per episode, for all of its steps; of equal actions any is taken. The
 paper gives neither priors nor scales; TabulaRL's (Osband), kept here, bring its numbers. Bayesian
-strategies take mean rewards as N(0, 1) (the MDPs are drawn from N(1, 1)) seen through N(0, 1) noise,
-and transitions as flat Dirichlet; the others take the empirical MDP, where what was never tried
-pays 0.
+strategies take mean rewards as N(0, 1) (the MDPs are drawn from N(1, 1)) seen through N(0, 1)
+noise, and transitions as flat Dirichlet; the others take the empirical MDP, where what was never
+tried pays 0.
 """
 
 from collections.abc import Callable
@@ -231,7 +231,8 @@ def measure(envs: AbstractEnvs, num_tasks: int, seed: int) -> Earned:
     )
 
     def live(mdps, strategy, seed=seed, epsilon=0.0):
-        return play(*mdps, num_episodes, strategy, seed, epsilon).sum(axis=1)
+        reward, transition = mdps
+        return play(reward, transition, num_episodes, strategy, seed, epsilon).sum(axis=1)
 
     fixed = {"random": random, "psrl": psrl, "opsrl": opsrl, "ucrl2": ucrl2, "greedy": greedy}
     earned: Earned = {name: (live(test, strategy), "") for name, strategy in fixed.items()}

@@ -1,0 +1,92 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trmrl.envs import make
+from trmrl.envs.grid import Room
+
+UP, RIGHT, DOWN, LEFT, STAY = range(5)
+
+
+def walk(envs, room, actions):
+    """Cells, rewards and ends of one lane's episode."""
+    tasks = Room(jnp.asarray([room[0]], jnp.int32), jnp.asarray([room[1]], jnp.int32))
+    env_state, obs = envs.reset(tasks, key=jax.random.key(0))
+    step = jax.jit(envs.step)
+    rows = []
+    for action in actions:
+        env_state, outcome = step(env_state, jnp.asarray([action], jnp.int32))
+        rows.append(outcome)
+    column = lambda name: np.asarray([np.asarray(getattr(row, name))[0] for row in rows])
+    return np.asarray(obs)[0], column("next_obs"), column("reward"), column
+
+
+def test_an_episode_of_grid_navi_by_hand():
+    envs = make("grid-navi")
+    actions = [LEFT, UP, UP, RIGHT, UP, UP, UP, STAY, DOWN, UP, LEFT, RIGHT, RIGHT, STAY, STAY]
+    first, obs, reward, column = walk(envs, ([0, 0], [[1, 3]]), actions)
+    np.testing.assert_array_equal(first, [0, 0])
+    cells = [
+        (0, 0), (0, 1), (0, 2), (1, 2), (1, 3), (1, 4), (1, 4), (1, 4), (1, 3), (1, 4), (0, 4),
+        (1, 4), (2, 4), (2, 4), (2, 4),
+    ]  # fmt: skip
+    np.testing.assert_array_equal(obs, cells)
+    np.testing.assert_allclose(reward, [1.0 if cell == (1, 3) else -0.1 for cell in cells])
+    assert not column("terminated").any()
+    np.testing.assert_array_equal(column("truncated"), [False] * 14 + [True])
+
+
+def test_the_spec_s_bayes_optimal_path_earns_it():
+    """Seven goals lie on a shortest path that a perfect explorer leaves for last: 4.0 at first."""
+    envs = make("grid-navi")
+    assert envs.spec.num_episodes == 4
+    first = [UP, UP, RIGHT, RIGHT, DOWN]  # (0,1) (0,2) (1,2) (2,2) (2,1)
+    seen = {(0, 2): 2, (1, 2): 3, (2, 2): 4, (2, 1): 5}
+    for goal, step in seen.items():
+        stay = [*first[:step], *[STAY] * (15 - step)]
+        _, _, reward, _ = walk(envs, ([0, 0], [goal]), stay)
+        assert reward.sum() == pytest.approx((16 - step) - 0.1 * (step - 1), abs=1e-5)
+
+
+def test_goals_of_grid_navi_are_21_and_all_are_drawn():
+    envs = make("grid-navi")
+    for split in ("train", "test"):
+        tasks = envs.sample_tasks(split, 4000, key=jax.random.key(0))
+        goals, counts = np.unique(np.asarray(tasks.goal)[:, 0], axis=0, return_counts=True)
+        assert len(goals) == 21
+        assert (goals.max(axis=1) > 1).all()
+        assert counts.min() > 130  # 190 expected
+        assert not np.asarray(tasks.start).any()
+
+
+def test_dark_room_pays_every_step_on_its_goal():
+    envs = make("dark-room")
+    actions = [UP, STAY, UP, DOWN] + [UP] * 8
+    first, obs, reward, _ = walk(envs, ([4, 4], [[4, 5]]), actions)
+    np.testing.assert_array_equal(first, [4, 4])
+    np.testing.assert_allclose(reward, [1, 1, 0, 1] + [0] * 8)
+    np.testing.assert_array_equal(obs[-1], [4, 8])  # the wall
+
+
+def test_dark_key_to_door_by_hand():
+    envs = make("dark-key-to-door")
+    # Over the door without the key, to the key, away and back (nothing), to the door: the end.
+    actions = [RIGHT, RIGHT, LEFT, RIGHT, LEFT]
+    first, obs, reward, column = walk(envs, ([0, 0], [[2, 0], [1, 0]]), actions[:3])
+    np.testing.assert_allclose(first, [0, 0, 0, 0])
+    np.testing.assert_allclose(reward, [0, 1, 1])
+    np.testing.assert_array_equal(column("terminated"), [False, False, True])
+    np.testing.assert_allclose(
+        obs, [[1 / 9, 0, 0, 0.02], [2 / 9, 0, 1, 0.04], [1 / 9, 0, 1, 0.06]], atol=1e-6
+    )
+    _, _, reward, column = walk(envs, ([2, 0], [[2, 0], [5, 5]]), [RIGHT, LEFT, STAY, RIGHT, LEFT])
+    np.testing.assert_allclose(reward, [0, 1, 0, 0, 0])  # a start on the key is no visit yet
+    assert not column("terminated").any()
+    _, _, reward, _ = walk(envs, ([2, 0], [[2, 0], [2, 0]]), [STAY, STAY])
+    np.testing.assert_allclose(reward, [1, 1])
+
+
+def test_starts_of_dark_key_to_door_are_anywhere():
+    tasks = make("dark-key-to-door").sample_tasks("test", 4000, key=jax.random.key(0))
+    assert len(np.unique(np.asarray(tasks.start), axis=0)) == 81

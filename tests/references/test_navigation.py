@@ -1,0 +1,78 @@
+import functools
+
+import numpy as np
+import pytest
+
+from trmrl.envs import make
+from trmrl.envs._split import split_rows
+from trmrl.references import reference
+from trmrl.references.navigation import bayes_optimal_grid
+
+
+def expectimax(size, horizon, num_episodes):
+    """GridNavi's best total by trying everything, in plain recursion over histories."""
+    cells = [(x, y) for x in range(size) for y in range(size)]
+    goals = frozenset(cell for cell in cells if max(cell) > 1)
+
+    def around(cell):
+        near = [(0, 0), (0, 1), (1, 0), (0, -1), (-1, 0)]
+        clip = lambda i: min(max(i, 0), size - 1)
+        return {(clip(cell[0] + dx), clip(cell[1] + dy)) for dx, dy in near}
+
+    @functools.cache
+    def known(cell, goal, left):
+        """The best of `left` steps of one episode, the goal known."""
+        if left == 0:
+            return 0.0
+        return max((1.0 if c == goal else -0.1) + known(c, goal, left - 1) for c in around(cell))
+
+    @functools.cache
+    def best(cell, left, episodes, maybe):
+        if left == 0:
+            return best((0, 0), horizon, episodes - 1, maybe) if episodes > 1 else 0.0
+        values = []
+        for c in around(cell):
+            rest = maybe - {c}
+            chance = (len(maybe) - len(rest)) / len(maybe)
+            value = 0.0
+            if chance:
+                later = (episodes - 1) * known((0, 0), c, horizon)
+                value += chance * (1.0 + known(c, c, left - 1) + later)
+            if rest:
+                value += (1 - chance) * (-0.1 + best(c, left - 1, episodes, rest))
+            values.append(value)
+        return max(values)
+
+    return best((0, 0), horizon, num_episodes, goals)
+
+
+@pytest.mark.parametrize(("horizon", "num_episodes"), [(6, 1), (3, 3), (5, 2)])
+def test_bayes_optimal_of_a_small_room_is_what_recursion_finds(horizon, num_episodes):
+    found = bayes_optimal_grid(3, horizon, num_episodes)
+    assert found == pytest.approx(expectimax(3, horizon, num_episodes), abs=1e-4)
+
+
+def test_rules_that_see_the_goal_earn_what_geometry_says():
+    score = {s.strategy: s for s in reference("dark-room", num_tasks=2000)}
+    # Distance d from the center: 20 - d + 1 steps on the goal, and 20 at the center itself.
+    every = np.stack(np.divmod(np.arange(81), 9), axis=1)
+    distance = np.abs(split_rows(every, "test") - 4).sum(axis=1)
+    expected = np.where(distance == 0, 20, 21 - distance).mean()
+    assert make("dark-room").spec.ceiling == pytest.approx(expected, abs=0.05)
+    assert score["oracle"].mean / 10 == pytest.approx(expected, abs=0.3)
+    # Over all 81 goals, which is the published number.
+    distance = np.abs(every - 4).sum(axis=1)
+    assert np.where(distance == 0, 20, 21 - distance).mean() == pytest.approx(16.54, abs=0.01)
+
+
+def test_the_sparse_point_s_oracle():
+    score = {s.strategy: s for s in reference("semicircle", num_tasks=2000)}
+    assert score["oracle"].mean / 3 == pytest.approx(93.38, abs=0.1)
+    score = {s.strategy: s for s in reference("point-robot-sparse", num_tasks=2000)}
+    assert score["oracle"].mean / 6 == pytest.approx(13.4, abs=0.3)
+
+
+def test_the_key_s_oracle_takes_both_prizes_every_time():
+    score = {s.strategy: s for s in reference("dark-key-to-door", num_tasks=100)}
+    np.testing.assert_allclose(score["oracle"].total, 20.0)
+    assert 0.5 < score["random"].mean < 5.0

@@ -160,7 +160,7 @@ def dark_room() -> Grid:
         horizon=20,
         num_episodes=10,
         floor=0.33,
-        ceiling=16.5,
+        ceiling=16.94,  # of the test cells; 16.54 over all
         summary="stand on a hidden cell of a dark 9 by 9 room; unseen cells in test",
     )
     return Grid(spec, 9, (4, 4), _dark_goals, _dark_pay, _see_cell)

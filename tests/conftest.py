@@ -18,7 +18,10 @@ import pytest
 from trmrl.agents.memory_ppo import MemoryPPO, PPOConfig
 from trmrl.envs._base import AbstractEnvs, host_scan
 from trmrl.nets.gru import GRUConfig
+from trmrl.nets.gtrxl import GTrXLConfig
 from trmrl.nets.heads import HeadConfig
+from trmrl.nets.lstm import LSTMConfig
+from trmrl.nets.snail import SNAILConfig
 from trmrl.nets.transformer import TransformerConfig
 from trmrl.types import Continuous, EnvSpec, Outcome
 
@@ -36,7 +39,12 @@ CORES = {
     "window": _small(context="window", window=3),
     "trial-whole": _small(context="trial", window=0),
     "trial-short": _small(context="trial", window=4),
+    "pre-norm": _small(context="trial", window=0, normalization="pre", initializer="xavier"),
+    "post-norm": _small(context="window", window=3, normalization="post", initializer="xavier"),
+    "gtrxl": GTrXLConfig(memory=3, width=8, num_heads=2, num_layers=2, hidden=12),
+    "snail": SNAILConfig(width=6, filters=3, key_size=4, value_size=3, num_layers=1),
     "gru": GRUConfig(width=8),
+    "lstm": LSTMConfig(width=8),
 }
 
 

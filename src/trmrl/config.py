@@ -17,7 +17,10 @@ from trmrl.agents._base import AbstractAgent
 from trmrl.agents._sgd import OptimizerConfig
 from trmrl.agents.memory_ppo import MemoryPPO, PPOConfig
 from trmrl.nets.gru import GRUConfig
+from trmrl.nets.gtrxl import GTrXLConfig
 from trmrl.nets.heads import HeadConfig
+from trmrl.nets.lstm import LSTMConfig
+from trmrl.nets.snail import SNAILConfig
 from trmrl.nets.transformer import TransformerConfig
 from trmrl.types import EnvSpec, TrmrlError
 
@@ -52,7 +55,10 @@ KINDS: dict[str, type] = {
         OptimizerConfig,
         HeadConfig,
         TransformerConfig,
+        GTrXLConfig,
+        SNAILConfig,
         GRUConfig,
+        LSTMConfig,
     )
 }
 
@@ -96,7 +102,23 @@ LIMITS: dict[type, dict[str, tuple[int | float, int | float]]] = {
         "num_layers": (1, INF),
         "hidden": (1, INF),
     },
+    GTrXLConfig: {
+        "memory": (0, INF),
+        "width": (1, INF),
+        "num_heads": (1, INF),
+        "num_layers": (1, INF),
+        "hidden": (1, INF),
+    },
+    SNAILConfig: {
+        "width": (1, INF),
+        "filters": (1, INF),
+        "key_size": (1, INF),
+        "value_size": (1, INF),
+        "num_layers": (1, INF),
+        "first_dilation": (1, INF),
+    },
     GRUConfig: {"width": (1, INF)},
+    LSTMConfig: {"width": (1, INF)},
 }
 
 
@@ -114,13 +136,17 @@ def _check_budget(config: "Config", spec: EnvSpec) -> str | None:
     return None
 
 
-def _check_transformer(core: TransformerConfig, spec: EnvSpec) -> str | None:
+def _check_heads(core: TransformerConfig | GTrXLConfig, spec: EnvSpec) -> str | None:
     del spec
     if core.width % core.num_heads:
         return f"num_heads is {core.num_heads}, which does not divide width, {core.width}"
+    return None
+
+
+def _check_transformer(core: TransformerConfig, spec: EnvSpec) -> str | None:
     if core.context == "window" and core.window < 1:
         return 'window is 0, expected 1 or more in context "window"'
-    return None
+    return _check_heads(core, spec)
 
 
 # What numbers must be to each other and to the world: a complaint that begins with the field.
@@ -128,6 +154,7 @@ RELATIONS: dict[type, Callable[[Any, EnvSpec], str | None]] = {
     Config: _check_budget,
     MemoryPPO: _check_chunks,
     TransformerConfig: _check_transformer,
+    GTrXLConfig: _check_heads,
 }
 
 

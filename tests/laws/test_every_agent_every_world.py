@@ -19,6 +19,9 @@ SMALL = {  # whatever a recipe's records call these, they are made this small
     "num_heads": 2,
     "num_layers": 1,
     "hidden": 8,
+    "filters": 2,
+    "key_size": 4,
+    "value_size": 4,
     "num_passes": 1,
 }
 

@@ -1,5 +1,6 @@
 """The credit a trial gives, against its definition: every kind of end, every way of counting."""
 
+import functools
 import itertools
 
 import jax
@@ -110,6 +111,31 @@ def test_credit_by_definition(small_agent, trial, across, bootstrap, target):
         np.testing.assert_allclose(
             np.asarray(value_target)[happened, lane], expected[happened], atol=1e-5
         )
+
+
+def test_an_episode_ends_with_its_slot_though_nobody_says_so(small_agent):
+    """Two slots of two rows, in a world without a clock: by hand, gamma and lambda one half."""
+    rows = lambda *x: jnp.asarray(x, jnp.float32)[:, None]
+    flags = lambda *x: jnp.asarray(x, bool)[:, None]
+    nothing, never = jnp.zeros((4, 1, 2)), flags(0, 0, 0, 0)
+    trial = Trajectory(
+        Timestep(nothing, nothing, rows(0, 0, 0, 0), flags(1, 0, 1, 0), flags(1, 0, 0, 0)),
+        Decision(nothing, rows(0, 0, 0, 0), rows(1, 2, 4, 8)),
+        Outcome(rows(16, 32, 64, 128), never, never, nothing),
+        flags(1, 1, 1, 1),
+    )
+    agent = functools.partial(
+        small_agent, "gru", gamma=0.5, gae_lambda=0.5, credit_across_episodes=False,
+        normalize_reward=False,
+    )  # fmt: skip
+    model = agent().init(EnvSpec("n", 2, Continuous(2), 2, 2), key=jax.random.key(0)).model
+    # 16 + 2/2 - 1 = 16, and 32 - 2 = 30 beyond it; 64 + 8/2 - 4 = 64, and 128 - 8 = 120.
+    ended, _, discount = agent(bootstrap=False)._credit(model, trial)
+    np.testing.assert_allclose(ended[:, 0], [16 + 30 / 4, 30, 64 + 120 / 4, 120])
+    np.testing.assert_allclose(discount[:, 0], [0.5, 0, 0.5, 0])
+    # Cut, not ended: the last row of each slot lends its value, and learns nothing.
+    cut, _, _ = agent(bootstrap=True)._credit(model, trial)
+    np.testing.assert_allclose(cut[:, 0], [16, 0, 64, 0])
 
 
 def test_rewards_are_left_alone_unless_asked(small_agent, trial):

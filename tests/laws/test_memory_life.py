@@ -11,7 +11,9 @@ from trmrl.agents._base import AbstractAgent
 from trmrl.trial import run_trial
 from trmrl.types import replace
 
-NAMES = ["window", "trial-whole", "trial-short", "gru"]
+NAMES = [
+    "window", "trial-whole", "trial-short", "gtrxl", "snail", "gru", "lstm",
+]  # fmt: skip
 K, H, B, WINDOW = 3, 6, 4, 3
 
 

@@ -20,7 +20,10 @@ CASES = [
     ("drift", "window", "episode"),
     ("drift", "trial-whole", "episode"),
     ("drift", "trial-short", "trial"),
+    ("drift", "gtrxl", "trial"),
+    ("drift", "snail", "trial"),
     ("drift", "gru", "trial"),
+    ("drift", "lstm", "trial"),
 ]
 CHUNKS = {"bandit": (1, 3, 0), "drift": (1, 4, 0)}
 

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 T, B, D = 11, 5, 4
-NAMES = ["window", "trial-whole", "trial-short", "gru"]
+NAMES = [
+    "window", "trial-whole", "trial-short", "pre-norm", "post-norm", "gtrxl", "snail",
+    "gru", "lstm",
+]  # fmt: skip
 
 
 def tokens(num_rows, seed):

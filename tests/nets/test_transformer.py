@@ -8,7 +8,7 @@ import pytest
 
 from trmrl.nets.embed import token_size
 from trmrl.nets.heads import HeadConfig, policy_head
-from trmrl.nets.transformer import TransformerConfig, sinusoid
+from trmrl.nets.transformer import TransformerConfig
 from trmrl.types import Continuous, EnvSpec
 
 D, T = 4, 7
@@ -41,6 +41,11 @@ def affine(linear, x):
     return y if linear.bias is None else y + np.asarray(linear.bias, np.float64)
 
 
+def normalized(norm, x):
+    whitened = (x - x.mean()) / np.sqrt(x.var() + 1e-5)
+    return whitened * np.asarray(norm.weight) + np.asarray(norm.bias)
+
+
 def reference(encoder, tokens, reach=10**9):
     """Every row's last-layer memory; a row sees the `reach` newest rows up to itself."""
     rows = [
@@ -48,32 +53,24 @@ def reference(encoder, tokens, reach=10**9):
         for p, token in enumerate(np.asarray(tokens, np.float64))
     ]
     for block in encoder.blocks:
-        pairs = [np.split(affine(block.key_value, h), 2) for h in rows]
+        way = block.normalization
+        before = lambda i, x, b=block, way=way: normalized(b.norms[i], x) if way == "pre" else x
+        after = lambda i, x, b=block, way=way: normalized(b.norms[i], x) if way == "post" else x
+        pairs = [np.split(affine(block.key_value, before(0, h)), 2) for h in rows]
         refined = []
         for t, h in enumerate(rows):
             visible = pairs[max(0, t + 1 - reach) : t + 1]
             keys, values = [k for k, _ in visible], [v for _, v in visible]
-            h = h + affine(block.out, attention(affine(block.query, h), keys, values, 2))
-            h = h + affine(block.contract, np.maximum(affine(block.expand, h), 0))
-            refined.append(h)
+            mixed = attention(affine(block.query, before(0, h)), keys, values, 2)
+            h = after(0, h + affine(block.out, mixed))
+            inner = np.maximum(affine(block.expand, before(1, h)), 0)
+            refined.append(after(1, h + affine(block.contract, inner)))
         rows = refined
-    return np.array(rows)
+    return np.array([normalized(encoder.norm, h) if encoder.norm else h for h in rows])
 
 
 def draw(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
-
-
-def test_sinusoid_by_hand():
-    found = sinusoid(jnp.array([[0, 3]]), 4)
-    expected = [[[0, 1, 0, 1], [np.sin(3), np.cos(3), np.sin(0.03), np.cos(0.03)]]]
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("width", [6, 7, 128])
-def test_sinusoid_of_any_width(width):
-    found = sinusoid(jnp.arange(5), width)
-    np.testing.assert_allclose(found, [wave(p, width) for p in range(5)], atol=1e-5)
 
 
 @pytest.mark.parametrize("window", [1, 3, 5])
@@ -90,8 +87,9 @@ def test_encode_is_the_last_row_of_the_full_computation(shake, window):
         np.testing.assert_allclose(found[i], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_window_slides_and_counts_positions_within_itself(shaken_core):
-    core, tokens = shaken_core("window", D, T), draw(T, 1, D)
+@pytest.mark.parametrize("name", ["window", "post-norm"])
+def test_a_window_slides_and_counts_positions_within_itself(shaken_core, name):
+    core, tokens = shaken_core(name, D, T), draw(T, 1, D)
     never, always = jnp.zeros((T, 1), bool), jnp.ones((T, 1), bool)
     _, found = jax.jit(lambda *x: core.unroll(*x))(None, tokens, never, always)
     for t in range(T):
@@ -101,7 +99,9 @@ def test_a_window_slides_and_counts_positions_within_itself(shaken_core):
         )
 
 
-@pytest.mark.parametrize(("name", "reach"), [("trial-whole", T), ("trial-short", 4)])
+@pytest.mark.parametrize(
+    ("name", "reach"), [("trial-whole", T), ("trial-short", 4), ("pre-norm", T)]
+)
 def test_a_trial_sees_its_capacity_and_counts_from_its_start(shaken_core, name, reach):
     core, tokens = shaken_core(name, D, T), draw(T, 1, D)
     never, always = jnp.zeros((T, 1), bool), jnp.ones((T, 1), bool)
@@ -109,6 +109,17 @@ def test_a_trial_sees_its_capacity_and_counts_from_its_start(shaken_core, name, 
     expected = reference(core.encoder, tokens[:, 0], reach)
     np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4, atol=1e-5)
     assert core.capacity == reach
+
+
+def test_a_step_writes_one_slot_of_each_ring(shaken_core):
+    core, tokens = shaken_core("trial-short", D, T), draw(T, 1, D)
+    never, always = jnp.zeros((T, 1), bool), jnp.ones((T, 1), bool)
+    memory, _ = core.unroll(None, tokens, never, always)
+    after, _ = core.step(memory, tokens[0], never[0])
+    for rings in ("key", "value"):
+        for old, new in zip(getattr(memory, rings), getattr(after, rings), strict=True):
+            changed = np.flatnonzero(np.any(np.asarray(old != new)[0], axis=-1))
+            assert changed.tolist() == [T % 4]
 
 
 def test_published_policy_has_its_published_size():

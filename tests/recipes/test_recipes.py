@@ -124,6 +124,47 @@ def test_paper_is_the_published_table(env):
     assert config.num_lanes * spec.num_episodes * spec.horizon == EPOCH
 
 
+# RL² of the ProMP code's branch `full_code`.
+PROMP = {
+    "agent.core.width": 64,
+    "agent.memory_scope": "trial",
+    "agent.ppo.gamma": 0.99,
+    "agent.ppo.gae_lambda": 1.0,
+    "agent.ppo.clip": 0.2,
+    "agent.ppo.num_passes": 5,
+    "agent.ppo.credit_across_episodes": False,
+    "agent.ppo.entropy_coef": 0.0,
+    "agent.optimizer.learning_rate": 1e-3,
+    "agent.optimizer.final_factor": 1.0,
+    "num_lanes": 100,
+    "env_steps": 501 * 100 * 2 * 200,
+}
+
+
+@pytest.mark.parametrize("env", ["half-cheetah-vel", "half-cheetah-dir"])
+def test_promp_is_the_published_rl2(env):
+    config, spec = recipe(env, "rl2", "promp"), make(env).spec
+    leaves = configs.flatten(config)
+    assert {name: leaves[name] for name in PROMP} == PROMP
+    assert configs.to_json(config)["agent"]["core"]["kind"] == "LSTMConfig"
+    trial = config.num_lanes * spec.num_episodes * spec.horizon
+    assert leaves["agent.ppo.minibatch_size"] == trial  # one step a pass
+    with pytest.raises(TrmrlError, match=r"bandit-n10-k5, only for half-cheetah-vel, half-"):
+        recipe("bandit-n10-k5", "rl2", "promp")
+
+
+@pytest.mark.parametrize("env", ["bandit-n10-k5", "half-cheetah-vel"])
+def test_controls_are_trmrl_but_for_what_they_control(env):
+    ours = configs.flatten(recipe(env))
+    for agent, normalization in (("pre-norm", "pre"), ("post-norm", "post"), ("xavier", "none")):
+        theirs = configs.flatten(recipe(env, agent))
+        assert theirs == ours | {
+            "agent_name": agent,
+            "agent.core.normalization": normalization,
+            "agent.core.initializer": "xavier",
+        }
+
+
 def test_paper_has_no_setting_for_a_bandit():
     with pytest.raises(TrmrlError, match=r"bandit-n10-k5, only for half-cheetah-vel, half-"):
         recipe("bandit-n10-k5", "trmrl", "paper")

@@ -51,9 +51,10 @@ class PPOConfig(eqx.Module):
     value_phase: "joint" adds `value_coef` times the value loss to the policy's; "after" takes all
     value passes once the policy's are over, by the agent's `value_optimizer`.
 
-    credit_across_episodes: rewards of later episodes of a trial count for earlier ones. bootstrap:
-    a stream that the clock cuts goes on in expectation (its last row then serves only as the value
-    of the row before); else the clock is an end like any other.
+    credit_across_episodes: rewards of later episodes of a trial count for earlier ones; else every
+    episode is a stream of its own, which ends where the world or the clock ended it, and at the
+    latest with its slot. bootstrap: a stream that the clock cuts goes on in expectation (its last
+    row then serves only as the value of the row before); else the clock is an end like any other.
     """
 
     gamma: float = 0.95
@@ -219,7 +220,8 @@ class MemoryPPO(AbstractAgent):
         reward = scale(model.return_moments, outcome.reward) if self.normalize_reward else None
         reward = outcome.reward if reward is None else reward
         last = rows.valid & (jnp.cumsum(rows.valid, axis=0) == rows.valid.sum(0)[None])
-        ends_episode = outcome.terminated | outcome.truncated
+        next_starts = jnp.roll(rows.timestep.episode_start, -1, axis=0).at[-1].set(True)
+        ends_episode = outcome.terminated | outcome.truncated | next_starts
         ends = last if ppo.credit_across_episodes else last | ends_episode
         discount = jnp.where(ends, 0.0, ppo.gamma)
         returns = jax.vmap(discounted_return, in_axes=1, out_axes=1)

@@ -8,14 +8,20 @@ import difflib
 from collections.abc import Callable
 
 from trmrl.config import Config
-from trmrl.recipes import rl2, trmrl
+from trmrl.recipes import controls, gtrxl, rl2, snail, trmrl
 from trmrl.types import TrmrlError
 
 Recipe = Callable[[str, int | None], Config]
 
 AGENTS: dict[str, dict[str, Recipe]] = {
     "trmrl": {"default": trmrl.default, "paper": trmrl.paper},
-    "rl2": {"default": rl2.default},
+    "rl2": {"default": rl2.default, "promp": rl2.promp},
+    "rl2-lstm": {"default": rl2.lstm},
+    "snail": {"default": snail.default},
+    "gtrxl": {"default": gtrxl.default},
+    "pre-norm": {"default": controls.pre_norm},
+    "post-norm": {"default": controls.post_norm},
+    "xavier": {"default": controls.xavier},
 }
 
 

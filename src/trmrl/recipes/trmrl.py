@@ -1,5 +1,7 @@
 """TrMRL's experiments: the published settings, and ours."""
 
+from typing import Any
+
 from trmrl.agents._sgd import OptimizerConfig
 from trmrl.agents.memory_ppo import MemoryPPO, PPOConfig
 from trmrl.config import Config
@@ -111,7 +113,14 @@ def _paper_agent(
 
 def default(env: str, env_steps: int | None = None) -> Config:
     """Return our setting, tuned to learn fast on two cores."""
+    return ours("trmrl", env, env_steps)
+
+
+def ours(agent_name: str, env: str, env_steps: int | None, **core_fields: Any) -> Config:
+    """Return our setting under a name, with some fields of its `TransformerConfig` changed."""
     context = "trial" if env.startswith("bandit-") else "window"
     window, chunk_length = {"trial": (0, 0), "window": (5, 1)}[context]
-    core = TransformerConfig(context, window, width=64, num_heads=4, num_layers=2, hidden=256)
-    return default_config(env, "trmrl", core, chunk_length=chunk_length, env_steps=env_steps)
+    core = TransformerConfig(
+        context, window, width=64, num_heads=4, num_layers=2, hidden=256, **core_fields
+    )
+    return default_config(env, agent_name, core, chunk_length=chunk_length, env_steps=env_steps)

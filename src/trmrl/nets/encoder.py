@@ -1,0 +1,145 @@
+"""A causal transformer encoder (Vaswani et al., 2017): TrMRL's own, and what it argues against.
+
+TrMRL does without LayerNorm and begins by T-Fixup (Melo, ICML 2022, sections 3 and 4). The controls
+put LayerNorm before or after each sublayer, or begin as transformers usually do. Lives here: the
+embedding and the layers. Does not live here: which rows they see, or what is remembered.
+"""
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from trmrl.nets.attention import attend
+from trmrl.nets.initializers import t_fixup_embedding_std, t_fixup_projection_gain, xavier
+from trmrl.nets.linear import Linear
+from trmrl.nets.norm import LayerNorm
+from trmrl.types import PRNGKey
+
+Normalization = Literal["none", "pre", "post"]
+Initializer = Literal["t_fixup", "xavier"]
+
+
+def sinusoid(position: Int[jax.Array, "*axes"], width: int) -> Float[jax.Array, "*axes D"]:
+    """Sinusoidal position code (Vaswani et al., 2017): sines at even features, cosines at odd."""
+    rate = np.exp(-np.log(10000.0) * np.arange(0, width, 2, dtype=np.float32) / width)
+    angle = position[..., None].astype(jnp.float32) * jnp.broadcast_to(
+        jnp.asarray(rate, jnp.float32), (*position.shape, len(rate))
+    )
+    code = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+    return code.reshape((*position.shape, -1))[..., :width]
+
+
+class Block(eqx.Module):
+    """One layer: attention and a feed-forward map, each added to its input.
+
+    With normalization "pre", `h + f(LN(h))`; with "post", `LN(h + f(h))`; else `h + f(h)`.
+    """
+
+    query: Linear
+    key_value: Linear
+    out: Linear
+    expand: Linear
+    contract: Linear
+    norms: tuple[LayerNorm, LayerNorm] | None
+    num_heads: int = eqx.field(static=True)
+    normalization: Normalization = eqx.field(static=True)
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        num_heads: int,
+        gain: float,
+        normalization: Normalization,
+        *,
+        key: PRNGKey,
+    ):
+        """Xavier weights times `gain`; attention biases zero."""
+        keys = jax.random.split(key, 8)
+        square = lambda k: xavier(width, width, gain, key=k)
+        bias = lambda fan_in, size, k: jax.random.uniform(
+            k, (size,), minval=-(fan_in**-0.5), maxval=fan_in**-0.5
+        )
+        self.query = Linear(square(keys[0]), jnp.zeros(width))
+        stacked = jnp.concatenate([square(keys[1]), square(keys[2])], axis=1)
+        self.key_value = Linear(stacked, jnp.zeros(2 * width))
+        self.out = Linear(square(keys[3]), jnp.zeros(width))
+        self.expand = Linear(xavier(width, hidden, gain, key=keys[4]), bias(width, hidden, keys[5]))
+        self.contract = Linear(
+            xavier(hidden, width, gain, key=keys[6]), bias(hidden, width, keys[7])
+        )
+        self.norms = None if normalization == "none" else (LayerNorm(width), LayerNorm(width))
+        self.num_heads = num_heads
+        self.normalization = normalization
+
+    def _before(self, sublayer: int, h: Float[jax.Array, "*axes D"]) -> jax.Array:
+        return self.norms[sublayer](h) if self.norms and self.normalization == "pre" else h
+
+    def _after(self, sublayer: int, h: Float[jax.Array, "*axes D"]) -> jax.Array:
+        return self.norms[sublayer](h) if self.norms and self.normalization == "post" else h
+
+    def keys_values(self, h: Float[jax.Array, "*axes D"]) -> tuple[jax.Array, jax.Array]:
+        """Return what later queries may look at: keys and values, `[..., D]` each."""
+        key, value = jnp.split(self.key_value(self._before(0, h)), 2, axis=-1)
+        return key, value
+
+    def refine(
+        self,
+        h: Float[jax.Array, "B Q D"],
+        keys_values: tuple[jax.Array, jax.Array],
+        mask: Bool[jax.Array, "#B Q S"],
+    ) -> Float[jax.Array, "B Q D"]:
+        """Return the next layer's memories of the rows in `h`, which look at `keys_values`."""
+        query = self.query(self._before(0, h))
+        h = self._after(0, h + self.out(attend(query, *keys_values, mask, self.num_heads)))
+        change = self.contract(jax.nn.relu(self.expand(self._before(1, h))))
+        return self._after(1, h + change)
+
+
+class Encoder(eqx.Module):
+    """An embedding without bias, the layers, and with normalization "pre" a last LayerNorm."""
+
+    embedding: Linear
+    blocks: tuple[Block, ...]
+    norm: LayerNorm | None
+
+    def __init__(
+        self,
+        token_size: int,
+        width: int,
+        num_heads: int,
+        num_layers: int,
+        hidden: int,
+        normalization: Normalization,
+        initializer: Initializer,
+        *,
+        key: PRNGKey,
+    ):
+        """Weights by T-Fixup for an encoder of `num_layers`, or by plain Xavier."""
+        embed_key, *keys = jax.random.split(key, num_layers + 1)
+        if initializer == "t_fixup":
+            gain = t_fixup_projection_gain(num_layers)
+            std = t_fixup_embedding_std(width, num_layers)
+            weight = std * jax.random.normal(embed_key, (token_size, width))
+        else:
+            gain, weight = 1.0, xavier(token_size, width, key=embed_key)
+        self.embedding = Linear(weight, None)
+        self.blocks = tuple(
+            Block(width, hidden, num_heads, gain, normalization, key=k) for k in keys
+        )
+        self.norm = LayerNorm(width) if normalization == "pre" else None
+
+    def embed(
+        self, token: Float[jax.Array, "*axes D"], position: Int[jax.Array, "*axes"]
+    ) -> Float[jax.Array, "*axes F"]:
+        """Return `x E + P(position)`."""
+        h = self.embedding(token)
+        return h + sinusoid(position, h.shape[-1])
+
+    def feature(self, h: Float[jax.Array, "*axes F"]) -> Float[jax.Array, "*axes F"]:
+        """Return what the heads read of the last layer's memories."""
+        return h if self.norm is None else self.norm(h)

@@ -97,7 +97,7 @@ def ant_dir(num_threads: int | None = None) -> MujocoEnvs:
     Headings (1, 0) and (-1, 0), each with probability one half, in train and in test (AntRandDirec
     of ProMP; Rothfuss et al., 2019). Ends when the torso's height leaves [0.2, 1] m.
     """
-    spec = _spec("ant-dir", ROBOT, "run forward or backward, whichever is hidden", floor=None)
+    spec = _spec("ant-dir", ROBOT, "run forward or backward, whichever is hidden", floor=200.0)
     return MujocoEnvs(spec, ROBOT, _FORWARD_OR_BACKWARD, _go_along, num_threads=num_threads)
 
 
@@ -106,7 +106,7 @@ def ant_dir_radian(num_threads: int | None = None) -> MujocoEnvs:
 
     Headings (cos 1, sin 1) and (cos 1, -sin 1): 115 degrees apart, both half forward.
     """
-    spec = _spec("ant-dir-radian", ROBOT, "run 57 degrees to the left or to the right", floor=None)
+    spec = _spec("ant-dir-radian", ROBOT, "run 57 degrees to the left or to the right", floor=200.0)
     return MujocoEnvs(spec, ROBOT, _RADIAN, _go_along, num_threads=num_threads)
 
 
@@ -116,5 +116,5 @@ def ant_goal(num_threads: int | None = None) -> MujocoEnvs:
     Goals are uniform over the disc (ProMP, PEARL), drawn afresh for train and test. Never ends
     early. The observation has x and y too.
     """
-    spec = _spec("ant-goal", _GOAL_ROBOT, "go to a hidden place within 3 m", floor=None)
+    spec = _spec("ant-goal", _GOAL_ROBOT, "go to a hidden place within 3 m", floor=-509.0)
     return MujocoEnvs(spec, _GOAL_ROBOT, _draw_goal, _go_to, num_threads=num_threads)

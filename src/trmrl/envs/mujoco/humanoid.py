@@ -72,7 +72,7 @@ def humanoid_dir(num_threads: int | None = None) -> MujocoEnvs:
         action_space=Continuous(ROBOT.num_actions),
         horizon=200,
         num_episodes=2,
-        floor=None,
+        floor=202.0,  # doing nothing; it falls
         summary="run along a hidden heading, any angle",
     )
     return MujocoEnvs(spec, ROBOT, anywhere, _go_along, num_threads=num_threads)

@@ -266,7 +266,7 @@ def test_envs_fits_80_columns_and_lists_the_menu(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert {line.split()[0] for line in lines if line and not line.startswith(" ")} >= set(ENVS)
-    (cheetah,) = [line for line in lines if line.startswith("half-cheetah-vel")]
+    (cheetah,) = [line for line in lines if line.startswith("half-cheetah-vel ")]
     assert cheetah.split() == ["half-cheetah-vel", "2", "x", "200", "20", "6", "continuous"] + [
         "train,test,ood", "-300", "-15"
     ]  # fmt: skip

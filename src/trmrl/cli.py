@@ -343,7 +343,7 @@ def _envs(args: list[str]) -> None:
     _parse(Envs, args, "envs")
     from trmrl.envs import ENVS, make
 
-    line = "{:18} {:>7}  {:>3}  {:13} {:14} {:>6} {:>7}".format
+    line = "{:24} {:>7} {:>3} {:13} {:14} {:>6} {:>7}".format
     _say(line("env", "K x H", "obs", "action", "splits", "floor", "ceiling"))
     number = lambda value: "" if value is None else f"{value:.3g}"
     for name in ENVS:

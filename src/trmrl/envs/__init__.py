@@ -27,6 +27,15 @@ ENVS: dict[str, Callable[[], AbstractEnvs]] = {
     "navigation-2d": _lazily("point", "navigation_2d"),
     "half-cheetah-vel": _lazily("mujoco.cheetah", "half_cheetah_vel"),
     "half-cheetah-dir": _lazily("mujoco.cheetah", "half_cheetah_dir"),
+    "half-cheetah-vel-delayed": _lazily("mujoco.cheetah", "half_cheetah_vel_delayed"),
+    "half-cheetah-crippled": _lazily("mujoco.cheetah", "half_cheetah_crippled"),
+    "half-cheetah-payload": _lazily("mujoco.cheetah", "half_cheetah_payload"),
+    "ant-dir": _lazily("mujoco.ant", "ant_dir"),
+    "ant-dir-radian": _lazily("mujoco.ant", "ant_dir_radian"),
+    "ant-goal": _lazily("mujoco.ant", "ant_goal"),
+    "humanoid-dir": _lazily("mujoco.humanoid", "humanoid_dir"),
+    "walker-rand-params": _lazily("mujoco.walker", "walker_rand_params"),
+    "hopper-rand-params": _lazily("mujoco.hopper", "hopper_rand_params"),
 }
 # Families whose names carry numbers, by the beginning of the name.
 PATTERNS: dict[str, Callable[[str], AbstractEnvs]] = {

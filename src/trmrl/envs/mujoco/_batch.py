@@ -1,7 +1,8 @@
 """What every MuJoCo family shares: many simulations of one model, stepped on a thread pool.
 
-Lives here: models by file name, the pool of simulations, reset with noise, save and restore, and
-the check for lanes that diverged. Does not live here: observations, rewards, tasks, any one family.
+Lives here: models by file name, the pool of simulations, parameters of one lane, reset with noise,
+save and restore, and the check for lanes that diverged. Does not live here: observations, rewards,
+tasks, any one family.
 """
 # pyright: reportAttributeAccessIssue=false
 # (MuJoCo's compiled modules carry no type stubs.)
@@ -10,6 +11,7 @@ import functools
 import os
 import sys
 import weakref
+from collections.abc import Callable, Mapping
 from importlib import resources
 
 import mujoco
@@ -21,6 +23,14 @@ from trmrl.types import Array, TrmrlError
 
 _NO_STAGE = mujoco.mjtStage.mjSTAGE_NONE.value
 _MAX_RESTING = 2  # training and an evaluation beside it
+
+Factors = Mapping[str, Float[np.ndarray, "B ..."]]
+
+
+def no_factors(model: mujoco.MjModel) -> Factors:
+    """Return that nothing is scaled: every lane is the model as it is."""
+    del model
+    return {}
 
 
 @functools.lru_cache(maxsize=16)
@@ -41,8 +51,8 @@ def usable_cores() -> int:
 
 
 @functools.lru_cache(maxsize=8)
-def _resting(file: str, num_lanes: int, num_threads: int) -> list[Batch]:
-    """Simulations of that model and size nobody is using; the cache bounds how many sizes rest."""
+def _resting(file: str, num_lanes: int, num_threads: int, scaled: tuple[str, ...]) -> list[Batch]:
+    """Simulations of that kind and size nobody is using; the cache bounds how many kinds rest."""
     return []
 
 
@@ -53,19 +63,34 @@ class Lanes:
     since the lane's reset) are overwritten by every call. Simulations and their threads outlive the
     handle: they go back to a pool when it is garbage, so no two handles ever share them.
 
+    `computed` names fields of `MjData` that MuJoCo computes, kept as live arrays `[B, ...]` in the
+    dict of that name: current after `reset`, after `step` as `mj_step` leaves them (one substep
+    late, or at the last stage of RK4), and stale after `restore` until the next step.
+
+    `factors(model)` maps fields of `MjModel` to what multiplies them in each lane, broadcast to
+    `[B, *field.shape]`; constants that MuJoCo derives follow.
+
     `num_threads` defaults to the usable cores, and is never more than `num_lanes`. Raises
     `TrmrlError` if it is less than 1. Call `reset` first.
     """
 
     def __init__(
-        self, name: str, file: str, num_lanes: int, frame_skip: int, num_threads: int | None = None
+        self,
+        name: str,
+        file: str,
+        num_lanes: int,
+        frame_skip: int,
+        num_threads: int | None = None,
+        computed: tuple[str, ...] = (),
+        factors: Callable[[mujoco.MjModel], Factors] = no_factors,
     ) -> None:
         if num_threads is not None and num_threads < 1:
             raise TrmrlError(f"{name}: num_threads is {num_threads}, expected 1 or more")
         num_threads = min(num_threads or usable_cores(), num_lanes)
         self.model = load_model(file)
         self.dt = frame_skip * self.model.opt.timestep
-        resting = _resting(file, num_lanes, num_threads)
+        scaled = factors(self.model)
+        resting = _resting(file, num_lanes, num_threads, tuple(sorted(scaled)))
         try:
             batch = resting.pop()
         except IndexError:
@@ -75,15 +100,12 @@ class Lanes:
         self._state, self._warning = batch.state, batch.warning
         self.time, self._ctrl = batch.bind("time"), batch.bind("ctrl")
         self.qpos, self.qvel = batch.bind("qpos"), batch.bind("qvel")
-        self._xpos = batch.bind("xpos")  # computed fields read zero if bound after the call
-
-    def body_position(self, body: str) -> Float[np.ndarray, "B 3"]:
-        """Return a live view of a body's world position (meters).
-
-        It is current after `reset`, one substep behind `qpos` after `step` (as `mj_step` leaves it)
-        and stale after `restore` until the next step. Raises `KeyError` on an unknown body.
-        """
-        return self._xpos[:, self.model.body(body).id]
+        # Computed fields read zero if bound after the call.
+        self.computed = {field: batch.bind(field) for field in computed}
+        for field, factor in scaled.items():
+            batch.expand(field)[:] = getattr(self.model, field) * factor
+        if scaled:
+            batch.set_const()
 
     def elapsed(self) -> Int[np.ndarray, " B"]:
         """Return how many steps each lane has taken since its reset."""
@@ -102,14 +124,18 @@ class Lanes:
         self.qvel[rows] += qvel_noise[rows]
         self._batch.forward(lanes)
 
-    def step(self, action: Float[Array, "B nu"]) -> None:
+    def step(
+        self, action: Float[Array, "B nu"], lanes: Bool[np.ndarray, " B"] | None = None
+    ) -> None:
         """Hold `action` for `frame_skip` substeps; MuJoCo clips it to the actuators' range.
 
-        Raises `TrmrlError` naming the first lane that diverged, and its step counted from 1.
+        Only `lanes` (None: all) move, and whatever the others are in, they stay in it. Raises
+        `TrmrlError` naming the first lane that diverged, and its step counted from 1.
         """
-        before = self.time.copy()
+        moved = np.ones(len(self.time), bool) if lanes is None else lanes
+        before = np.where(moved, self.time, -np.inf)
         self._ctrl[:] = action
-        self._batch.step(nstep=self._frame_skip)
+        self._batch.step(lanes, nstep=self._frame_skip)
         # MuJoCo resets a diverged lane silently and goes on: its counters and clock tell. What the
         # last substep broke it would find only in the next call.
         if (
@@ -117,7 +143,7 @@ class Lanes:
             or np.count_nonzero(self.time <= before)
             or not np.isfinite(self._state).all()
         ):
-            self._raise_diverged(before)
+            self._check_diverged(before, moved)
 
     def save(self) -> Float[np.ndarray, "B S"]:
         """Return a copy of the exact state, solver warm start included."""
@@ -129,10 +155,15 @@ class Lanes:
         # Only steps that passed the check can be saved, so no counter was raised then.
         self._warning[:] = 0
 
-    def _raise_diverged(self, before: Float[np.ndarray, " B"]) -> None:
+    def _check_diverged(
+        self, before: Float[np.ndarray, " B"], moved: Bool[np.ndarray, " B"]
+    ) -> None:
         warned = self._warning[:, :, 1] > 0
         backwards = ~(self.time > before)
-        lane = int((warned.any(1) | backwards | ~np.isfinite(self._state).all(1)).argmax())
+        diverged = moved & (warned.any(1) | backwards | ~np.isfinite(self._state).all(1))
+        if not diverged.any():
+            return
+        lane = int(diverged.argmax())
         cause = "its state is not finite"
         if warned[lane].any():
             kind = mujoco.mjtWarning(int(warned[lane].argmax())).name

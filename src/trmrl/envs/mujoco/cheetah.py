@@ -1,162 +1,199 @@
-"""The half-cheetah that must run at a velocity, or in a direction, it is not told.
+"""The half-cheetah: what it must do, or what has become of it, is hidden.
 
-Lives here: tasks, observations and rewards of `half-cheetah-vel` and `half-cheetah-dir`, as in the
-code published with TrMRL. Does not live here: the body (`half_cheetah.xml`), and how lanes step.
+Lives here: the robot and its tasks. `half-cheetah-vel` and `half-cheetah-dir` are as in the code
+published with TrMRL, the rest is ours. Does not live here: the body (`half_cheetah.xml`).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from trmrl.envs._base import AbstractEnvs, host_scan
-from trmrl.envs.mujoco._batch import Lanes
-from trmrl.types import Array, Continuous, EnvSpec, Outcome, PRNGKey, Task
+from trmrl.envs.mujoco._batch import Factors, Lanes
+from trmrl.envs.mujoco._delayed import DelayedEnvs
+from trmrl.envs.mujoco._family import Motion, MujocoEnvs, PerLane, Plane, Robot, mixed_noise
+from trmrl.types import Continuous, EnvSpec, PRNGKey
 
-_OBS_SIZE = 20
-_FRAME_SKIP = 5  # of 0.01 s: an action lasts 0.05 s
+_TORSO = 1  # its number among the bodies
 _CONTROL_COST = 0.05
-_QPOS_NOISE = 0.1  # half-width of a uniform
-_QVEL_NOISE = 0.1  # standard deviation of a normal
 _VELOCITIES = {"train": (0.0, 3.0), "test": (0.0, 3.0), "ood": (3.0, 4.0)}  # m/s
-
-_DrawGoal = Callable[[str, int, PRNGKey], Float[jax.Array, " B"]]
-_PerLane = Float[np.ndarray, " B"]
-_Progress = Callable[[_PerLane, _PerLane], _PerLane]
-
-
-@dataclass(frozen=True)
-class _Episode:
-    """A handle on running simulations and what their rewards need: stepping changes it in place."""
-
-    lanes: Lanes
-    torso: Float[np.ndarray, "B 3"]  # a live view, meters
-    goal: _PerLane
+_SEEN_JOINTS = ("bthigh", "bfoot", "fthigh", "fshin")
+_JOINTS = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")  # as the actions have them
+_DEAD = {"train": _SEEN_JOINTS, "test": _SEEN_JOINTS, "ood": ("bshin", "ffoot")}
+_LOADS = {"train": (0.0, 1.0), "test": (0.0, 1.0), "ood": (1.0, 1.5)}  # of |u|, factors 3^u
 
 
-class HalfCheetah(AbstractEnvs):
-    """Half-cheetahs, one hidden number each: `{goal_name: [B] float32}`.
-
-    An observation is `qpos` without x (8), `qvel` (9) and the torso's position (3), SI units. An
-    action is six torques in units of the gears. The reward of a step is
-    `progress(forward velocity, goal) - 0.05 * sum(action ** 2)`, with the action as it was given;
-    MuJoCo then clips it to [-1, 1]. Episodes end by the clock only. `num_threads` None takes every
-    usable core. Raises `TrmrlError` when a lane's simulation diverges.
-    """
-
-    scan: ClassVar[Callable] = staticmethod(host_scan)
-    jit: ClassVar[Callable] = staticmethod(lambda function: function)
-    spec: EnvSpec = eqx.field(static=True)
-    goal_name: str = eqx.field(static=True)
-    draw_goal: _DrawGoal = eqx.field(static=True)
-    progress: _Progress = eqx.field(static=True)
-    num_threads: int | None = eqx.field(static=True, default=None)
-
-    def sample_tasks(self, split: str, num_tasks: int, *, key: PRNGKey) -> Task:
-        """Draw fresh tasks of a split; `TrmrlError` on one that `spec.splits` does not have."""
-        self.spec.check_split(split)
-        return {self.goal_name: np.asarray(self.draw_goal(split, num_tasks, key))}
-
-    def reset(self, tasks: Task, *, key: PRNGKey) -> tuple[_Episode, Float[np.ndarray, "B D"]]:
-        """Begin an episode of each task, standing, with Gymnasium's noise on `qpos` and `qvel`."""
-        goal = np.asarray(tasks[self.goal_name])
-        num_lanes = len(goal)
-        lanes = Lanes(self.spec.name, "half_cheetah.xml", num_lanes, _FRAME_SKIP, self.num_threads)
-        noise = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-        lanes.reset(
-            noise.uniform(-_QPOS_NOISE, _QPOS_NOISE, (num_lanes, lanes.model.nq)),
-            noise.normal(0.0, _QVEL_NOISE, (num_lanes, lanes.model.nv)),
-        )
-        episode = _Episode(lanes, lanes.body_position("torso"), goal)
-        return episode, _observe(episode)
-
-    def step(self, env_state: _Episode, action: Float[Array, "B A"]) -> tuple[_Episode, Outcome]:
-        """Answer one action per lane, held for 0.05 s."""
-        action = np.asarray(action, np.float64)
-        lanes = env_state.lanes
-        before = lanes.qpos[:, 0].copy()
-        lanes.step(action)
-        velocity = (lanes.qpos[:, 0] - before) / lanes.dt
-        cost = _CONTROL_COST * np.einsum("ba,ba->b", action, action)
-        outcome = Outcome(
-            reward=(self.progress(velocity, env_state.goal) - cost).astype(np.float32),
-            terminated=np.zeros(len(before), bool),
-            truncated=lanes.elapsed() >= self.spec.horizon,
-            next_obs=_observe(env_state),
-        )
-        return env_state, outcome
-
-    def view(self, env_state: _Episode) -> Float[np.ndarray, "B 9"]:
-        """Return a copy of `qpos`: x, z, pitch, then the hind and fore leg from the hip down."""
-        return env_state.lanes.qpos.copy()
-
-
-# A function, not a method: reaching a method of an Equinox module costs about 15 us.
-def _observe(episode: _Episode) -> Float[np.ndarray, "B D"]:
-    lanes = episode.lanes
-    obs = np.empty((len(episode.goal), _OBS_SIZE), np.float32)
+def _observe(lanes: Lanes) -> Float[np.ndarray, "B 20"]:
+    """`qpos` without x (8), `qvel` (9), the torso's position (3)."""
+    obs = np.empty((len(lanes.time), 20), np.float32)
     obs[:, :8] = lanes.qpos[:, 1:]
     obs[:, 8:17] = lanes.qvel
     # After a step this is where the torso was one substep ago, which is what `mj_step` leaves in
     # `xpos` and what mujoco-py's get_body_com gave the published code; kept for parity.
-    obs[:, 17:] = episode.torso
+    obs[:, 17:] = lanes.computed["xpos"][:, _TORSO]
     return obs
 
 
-def _draw_velocity(split: str, num_tasks: int, key: PRNGKey) -> Float[jax.Array, " B"]:
+def _place(lanes: Lanes) -> Plane:
+    return lanes.qpos[:, :1]
+
+
+ROBOT = Robot(
+    file="half_cheetah.xml",
+    num_actions=6,
+    frame_skip=5,  # of 0.01 s: an action lasts 0.05 s
+    obs_size=20,
+    noise=mixed_noise,
+    observe=_observe,
+    place=_place,
+    computed=("xpos",),
+)
+
+
+def _spec(name: str, summary: str, **fields: Any) -> EnvSpec:
+    return EnvSpec(
+        name=name,
+        obs_size=ROBOT.obs_size,
+        action_space=Continuous(ROBOT.num_actions),
+        horizon=200,
+        num_episodes=2,
+        summary=summary,
+        **fields,
+    )
+
+
+def _draw_velocity(split: str, num_tasks: int, key: PRNGKey) -> dict[str, jax.Array]:
     low, high = _VELOCITIES[split]
-    return jax.random.uniform(key, (num_tasks,), jnp.float32, low, high)
+    return {"velocity": jax.random.uniform(key, (num_tasks,), jnp.float32, low, high)}
 
 
-def _draw_direction(split: str, num_tasks: int, key: PRNGKey) -> Float[jax.Array, " B"]:
+def _draw_direction(split: str, num_tasks: int, key: PRNGKey) -> dict[str, jax.Array]:
+    del split
     forward = jax.random.bernoulli(key, 0.5, (num_tasks,))
-    return jnp.where(forward, jnp.float32(1.0), jnp.float32(-1.0))
+    return {"direction": jnp.where(forward, jnp.float32(1.0), jnp.float32(-1.0))}
 
 
-def _track(velocity: _PerLane, goal: _PerLane) -> _PerLane:
-    return -np.abs(velocity - goal)
+def _draw_dead_joint(split: str, num_tasks: int, key: PRNGKey) -> dict[str, np.ndarray]:
+    choices = np.asarray([_JOINTS.index(joint) for joint in _DEAD[split]])
+    dead = choices[np.asarray(jax.random.randint(key, (num_tasks,), 0, len(choices)))]
+    return {"strength": 1.0 - np.eye(len(_JOINTS), dtype=np.float32)[dead]}
 
 
-def _run(velocity: _PerLane, direction: _PerLane) -> _PerLane:
-    return direction * velocity
+def _draw_load(split: str, num_tasks: int, key: PRNGKey) -> dict[str, jax.Array]:
+    low, high = _LOADS[split]
+    size_key, sign_key = jax.random.split(key)
+    size = jax.random.uniform(size_key, (3, num_tasks), jnp.float32, low, high)
+    factor = 3.0 ** (size * jax.random.rademacher(sign_key, (3, num_tasks), jnp.float32))
+    return {"mass": factor[0], "damping": factor[1], "friction": factor[2]}
 
 
-def half_cheetah_vel(num_threads: int | None = None) -> HalfCheetah:
-    """Run at a hidden velocity v* (m/s): progress is `-|v - v*|`.
+def _gears(model: Any, tasks: dict[str, np.ndarray]) -> Factors:
+    del model
+    return {"actuator_gear": tasks["strength"].astype(np.float64)[:, :, None]}
+
+
+def _loaded(model: Any, tasks: dict[str, np.ndarray]) -> Factors:
+    factor = {name: value.astype(np.float64) for name, value in tasks.items()}
+    mass = np.ones((len(factor["mass"]), model.nbody))
+    mass[:, _TORSO] = factor["mass"]
+    return {
+        "body_mass": mass,
+        "body_inertia": mass[:, :, None],
+        "dof_damping": factor["damping"][:, None],
+        # A contact slides by the greater of its two geoms' frictions: the floor's counts too.
+        "geom_friction": factor["friction"][:, None, None],
+    }
+
+
+def _track(tasks: dict[str, np.ndarray], motion: Motion) -> PerLane:
+    return -np.abs(motion.velocity[:, 0] - tasks["velocity"]) - _cost(motion)
+
+
+def _follow(tasks: dict[str, np.ndarray], motion: Motion) -> PerLane:
+    return tasks["direction"] * motion.velocity[:, 0] - _cost(motion)
+
+
+def _run(tasks: dict[str, np.ndarray], motion: Motion) -> PerLane:
+    del tasks
+    return motion.velocity[:, 0] - _cost(motion)
+
+
+def _cost(motion: Motion) -> PerLane:
+    return _CONTROL_COST * motion.control_cost()
+
+
+def half_cheetah_vel(num_threads: int | None = None) -> MujocoEnvs:
+    """Run at a hidden velocity v* (m/s): reward `-|v - v*| - 0.05 * sum(a ** 2)`.
 
     v* ~ U[0, 3], drawn afresh each time for train and test alike; out of distribution, U[3, 4].
     """
-    spec = EnvSpec(
-        name="half-cheetah-vel",
-        obs_size=_OBS_SIZE,
-        action_space=Continuous(6),
-        horizon=200,
-        num_episodes=2,
+    spec = _spec(
+        "half-cheetah-vel",
+        "run at a hidden velocity between 0 and 3 m/s (ood: 3 to 4 m/s)",
         splits=("train", "test", "ood"),
         floor=-300.0,  # standing still
         ceiling=-15.0,  # a perfect tracker that needs some time to speed up
-        summary="run at a hidden velocity between 0 and 3 m/s (ood: 3 to 4 m/s)",
     )
-    return HalfCheetah(spec, "velocity", _draw_velocity, _track, num_threads)
+    return MujocoEnvs(spec, ROBOT, _draw_velocity, _track, num_threads=num_threads)
 
 
-def half_cheetah_dir(num_threads: int | None = None) -> HalfCheetah:
-    """Run forward (+1) or backward (-1), which is hidden: progress is `direction * v`.
+def half_cheetah_vel_delayed(num_threads: int | None = None) -> DelayedEnvs:
+    """`half-cheetah-vel`, its reward paid every 20 steps (1 s) as the sum of what was earned.
+
+    Returns are those of `half-cheetah-vel`; a single token says less of the target.
+    """
+    spec = _spec(
+        "half-cheetah-vel-delayed",
+        "half-cheetah-vel, rewards summed and paid every 20 steps",
+        splits=("train", "test", "ood"),
+        floor=-300.0,
+        ceiling=-15.0,
+    )
+    return DelayedEnvs(spec, half_cheetah_vel(num_threads), period=20)
+
+
+def half_cheetah_dir(num_threads: int | None = None) -> MujocoEnvs:
+    """Run forward (+1) or backward (-1), hidden: reward `direction * v - 0.05 * sum(a ** 2)`.
 
     Both directions are in train and in test, with probability one half.
     """
-    spec = EnvSpec(
-        name="half-cheetah-dir",
-        obs_size=_OBS_SIZE,
-        action_space=Continuous(6),
-        horizon=200,
-        num_episodes=2,
+    spec = _spec(
+        "half-cheetah-dir",
+        "run forward or backward, whichever is hidden",
         floor=0.0,  # standing still
-        summary="run forward or backward, whichever is hidden",
     )
-    return HalfCheetah(spec, "direction", _draw_direction, _run, num_threads)
+    return MujocoEnvs(spec, ROBOT, _draw_direction, _follow, num_threads=num_threads)
+
+
+def half_cheetah_crippled(num_threads: int | None = None) -> MujocoEnvs:
+    """Run forward with one motor dead: reward `v - 0.05 * sum(a ** 2)`, the dead motor's included.
+
+    A task is each motor's `strength` `[B, 6]`, 0 for the dead one and 1 for the rest. Train and
+    test are the same four joints; out of distribution, the two that neither has (after the crippled
+    half-cheetah of Nagabandi et al., 2019, which also holds joints out).
+    """
+    spec = _spec(
+        "half-cheetah-crippled",
+        "run forward with one of four motors dead (ood: one of the other two)",
+        splits=("train", "test", "ood"),
+        floor=0.0,  # standing still
+    )
+    return MujocoEnvs(spec, ROBOT, _draw_dead_joint, _run, _gears, num_threads)
+
+
+def half_cheetah_payload(num_threads: int | None = None) -> MujocoEnvs:
+    """Run forward under a hidden load, on hidden ground: reward `v - 0.05 * sum(a ** 2)`.
+
+    A task is three factors: on the torso's `mass` (and inertia), on every joint's `damping` and on
+    the `friction` of all contacts. Each is 3^u; u ~ U[-1, 1], drawn afresh for train and test;
+    out of distribution, |u| ~ U[1, 1.5] with either sign.
+    """
+    spec = _spec(
+        "half-cheetah-payload",
+        "run forward; torso mass, damping and friction are hidden",
+        splits=("train", "test", "ood"),
+        floor=0.0,  # standing still
+    )
+    return MujocoEnvs(spec, ROBOT, _draw_load, _run, _loaded, num_threads)

@@ -210,7 +210,7 @@ def _print_evaluations(records: list[dict[str, Any]]) -> None:
     told = records[0]
     table = Table(
         "episode",
-        title=f"{told['agent']} on {told['num_tasks']} {told['split']} tasks of {told['env']}",
+        title=f"mean return of {told['agent']} on {told['num_tasks']} {told['split']} tasks of {told['env']}",
     )
     for record in records:
         table.add_column("sampled" if record["explore"] else "deterministic")

@@ -208,10 +208,8 @@ def _sweep_progress() -> Iterator[Callable[[Any], None]]:
 def _print_evaluations(records: list[dict[str, Any]]) -> None:
     """Print evaluations on the same tasks side by side, whatever way they chose actions."""
     told = records[0]
-    table = Table(
-        "episode",
-        title=f"mean return of {told['agent']} on {told['num_tasks']} {told['split']} tasks of {told['env']}",
-    )
+    tasks = f"{told['num_tasks']} {told['split']} tasks of {told['env']}"
+    table = Table("episode", title=f"mean return of {told['agent']} on {tasks}")
     for record in records:
         table.add_column("sampled" if record["explore"] else "deterministic")
         table.add_column("95 % interval")

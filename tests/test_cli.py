@@ -1,5 +1,6 @@
 """The command line: bad input is one line and exit code 2, and nothing on disk is harmed."""
 
+import io
 import json
 import os
 import re
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from trmrl import cli
 from trmrl.envs import ENVS
+from trmrl.launch import Cell, Event
+from trmrl.recipes import recipe
 from trmrl.run import CHECKPOINT, CONFIG
 
 TINY = (
@@ -56,7 +60,7 @@ def refused(capsys, *args):
     ("args", "expected"),
     [
         ("trian", r"unknown command 'trian': did you mean train"),
-        ("x", r"unknown command 'x': did you mean train, evaluate, report, envs"),
+        ("x", r"unknown command 'x': did you mean train, sweep, evaluate, report"),
         ("train", r"required options: ENV"),
         ("train bandit-n10-k", r"'bandit-n10-k' is no bandit: expected bandit-nN-kK"),
         ("train half-cheeta-vel", r"unknown env 'half-cheeta-vel': did you mean half-cheetah-vel"),
@@ -92,6 +96,21 @@ def refused(capsys, *args):
         ("reference bandit-n4-k2 --num-tasks 1", r"--num-tasks is 1, expected 2 or more"),
         ("reference bandit-n4-k2 --seed -1", r"--seed is -1, expected 0 to"),
         ("reference bandit-n4-k2 --json no/x.json", r"cannot write no/x.json: there is no folder"),
+        ("sweep", r"sweep over no envs\? expected one or more"),
+        ("sweep bandit-n4-k2 --seeds", r"sweep over no seeds\?"),
+        ("sweep bandit-n4-k2 --seeds 1 2 1", r"seeds has 1 more than once"),
+        ("sweep bandit-n4-k2 --seeds -1", r"seed is -1, expected 0 to"),
+        ("sweep bandit-n4-k2 --jobs 0", r"--jobs is 0, expected 1 or more"),
+        ("sweep bandit-n4-k2 --steps 0", r"--steps is 0, expected 1 or more"),
+        ("sweep bandit-n4-k2 --agents trmrl rl", r"unknown agent 'rl': did you mean .*rl2"),
+        ("sweep bandit-n4-k2 banditt", r"unknown env 'banditt'"),
+        ("sweep bandit-n4-k2 --seed 1", r"--seed is no option: say --seeds N"),
+        ("sweep bandit-n4-k2 --env x", r"--env is no option: say trmrl sweep ENV"),
+        (
+            "sweep bandit-n4-k2 --agents rl2 --agent.core.window 1",
+            r"unknown field .*of rl2/default",
+        ),
+        ("sweep bandit-n4-k2 --agent.ppo.gamma 2", r"agent.ppo.gamma is 2.0, expected 0 to 1"),
         ("envs --all", r"unrecognized options: --all"),
     ],
 )
@@ -205,9 +224,10 @@ def test_a_path_with_brackets_is_told_as_it_is(capsys, tmp_path, trained):
 
 def test_a_finished_run_has_all_that_a_reader_needs(trained):
     assert {p.name for p in trained.iterdir() if "events" not in p.name} == {
-        "checkpoint.npz", "config.json", "curve.png", "evaluations", "metrics.jsonl"
+        "checkpoint.npz", "config.json", "curve.png", "evaluations", "lock", "metrics.jsonl"
     }  # fmt: skip
-    assert [p.name for p in (trained / "evaluations").iterdir()] == ["test.json"]  # held out only
+    held_out = {"test.json", "test-sampled.json"}
+    assert {p.name for p in (trained / "evaluations").iterdir()} == held_out
     assert list(trained.glob("events.out.*"))
     assert not list(trained.rglob("*.partial"))
 
@@ -244,14 +264,20 @@ def test_report_draws_runs(capsys, trained, tmp_path):
     assert "<svg" in out.read_text()
     header, _, *rows, wrote = capsys.readouterr().out.splitlines()
     assert header.startswith("| run | split |")
-    assert [row.startswith("| run | test | 3 | 16 |") for row in rows] == [True, True]
+    each, over_seeds = rows[: rows.index("")], rows[rows.index("") + 3 :]
+    assert [row.split(" | ")[1:5] for row in each] == [
+        ["test", "sampled", "3", "16"], ["test", "mode", "3", "16"]
+    ] * 2  # fmt: skip
+    assert [row.split(" | ")[:6] for row in over_seeds] == [
+        ["| run", "test", actions, "16", "sum of 4", "1"] for actions in ("sampled", "mode")
+    ]
     assert wrote == f"wrote {out}"
 
 
 def test_ctrl_c_exits_with_130_and_says_how_to_go_on(capsys, tmp_path, monkeypatch):
     path = tmp_path / "run"
 
-    def interrupt(config, path, show):
+    def interrupt(config, path, show, begin):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys.modules["trmrl.train"], "train", interrupt)
@@ -259,6 +285,42 @@ def test_ctrl_c_exits_with_130_and_says_how_to_go_on(capsys, tmp_path, monkeypat
         cli.main(["train", "bandit-n4-k2", *TINY, "--run", str(path)])
     assert stopped.value.code == 130
     assert f"goes on from {path}\n" in capsys.readouterr().out
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    """What a terminal of 100 columns was sent."""
+    file = io.StringIO()
+    monkeypatch.setattr(cli, "CONSOLE", Console(file=file, force_terminal=True, width=100))
+    return file
+
+
+RECORD = {"env_steps": 50, "env_steps_per_s": 1234.5, "return": [1.0, 2.0]}
+
+
+def test_the_bar_shows_from_the_compiling_on(screen):
+    with cli._progress(100) as (show, begin):
+        assert screen.getvalue() == ""  # a run may yet be refused
+        begin(20)
+        told = screen.getvalue()
+        assert "20 / 100 env steps" in told and "compiling the first update" in told
+        show(RECORD)
+    assert "1,234 steps/s, return 1.0 2.0" in screen.getvalue()
+
+
+def test_a_sweep_shows_a_line_for_every_run_that_lives(screen):
+    config = recipe("bandit-n4-k2", "rl2", env_steps=100)
+    cells = [Cell(config, Path(f"runs/x-seed{seed}")) for seed in (0, 1)]
+    with cli._sweep_progress() as show:
+        for cell in cells:
+            show(Event(cell, "began"))
+        show(Event(cells[0], "lived"))
+        show(Event(cells[0], "lived", RECORD))
+        show(Event(cells[1], "failed", complaint="no [room]"))
+        show(Event(cells[0], "finished"))
+    told = screen.getvalue()
+    for text in ("x-seed0", "x-seed1", "starting", "failed runs/x-seed1: no [room]\n", "finished"):
+        assert text in told
 
 
 def test_envs_fits_80_columns_and_lists_the_menu(capsys):

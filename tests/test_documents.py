@@ -1,19 +1,42 @@
 """What a document says is executed."""
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_journey_runs():
-    text = (ROOT / "docs" / "journey.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) >= 7
+@pytest.mark.parametrize(("page", "blocks"), [("journey.md", 7), ("protocol.md", 4)])
+def test_a_page_runs(page, blocks, monkeypatch):
+    """From the root of the repository, as its paths have it."""
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    found = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(found) >= blocks
     names: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, "docs/journey.md", "exec"), names)
+    for block in found:
+        exec(compile(block, f"docs/{page}", "exec"), names)
+
+
+COMMANDS = {"README.md", "docs/protocol.md"}
+
+
+@pytest.mark.parametrize("page", sorted(COMMANDS))
+def test_the_options_a_page_names_exist(page):
+    """Of commands set as code, with every option they show."""
+    from trmrl.arguments import KINDS
+
+    text = (ROOT / page).read_text(encoding="utf-8")
+    commands = re.findall(r"^    trmrl (\w+)(.*)$", text, flags=re.MULTILINE)
+    assert len(commands) >= 4
+    for verb, rest in commands:
+        known = {f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(KINDS[verb])}
+        for option in re.findall(r"--[a-z-]+\b(?![.\w])", rest):
+            assert option in known | ({"--seed", "--any"} if verb == "train" else set()), option
 
 
 def test_the_readme_s_example_compiles_and_uses_public_names():

@@ -12,7 +12,7 @@ from scipy import stats
 
 from trmrl.agents._base import AbstractAgent
 from trmrl.envs._base import AbstractEnvs
-from trmrl.evaluate import bootstrap_interval, evaluate
+from trmrl.evaluate import evaluate
 from trmrl.types import Continuous, Decision, EnvSpec, Outcome, TrmrlError
 
 H, K = 3, 2
@@ -134,23 +134,10 @@ def test_means_and_intervals_are_those_of_an_independent_bootstrap(evaluation):
         assert abs(high - by_scipy.high) < 0.06 * spread
 
 
-def test_the_interval_shrinks_as_one_over_the_root_of_the_sample():
-    samples = np.random.default_rng(0).normal(3.0, 2.0, (400, 2))
-    low, high = bootstrap_interval(samples)
-    theory = 2 * 1.96 * samples.std(axis=0) / np.sqrt(400)
-    np.testing.assert_allclose(high - low, theory, rtol=0.1)
-
-
 def test_one_task_has_no_interval():
     evaluation = scored(num_tasks=1)
     told = evaluation.return_per_episode
     assert told["ci95_low"] == told["mean"] == told["ci95_high"] == evaluation.returns[0]
-
-
-def test_tasks_that_all_score_the_same_have_an_interval_without_width():
-    low, high = bootstrap_interval(np.full((5, 2), 3.0))
-    np.testing.assert_array_equal(low, [3.0, 3.0])
-    np.testing.assert_array_equal(high, [3.0, 3.0])
 
 
 @pytest.mark.parametrize("explore", [False, True])

@@ -5,6 +5,8 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trmrl.run import CHECKPOINT, CONFIG, METRICS, Run, write_json
+from trmrl.run import CHECKPOINT, CONFIG, LOCK, METRICS, Run, write_json
 from trmrl.types import TrmrlError
 
 
@@ -112,6 +114,43 @@ def test_a_folder_that_may_not_be_looked_into_is_one_line(tmp_path, monkeypatch)
     monkeypatch.setattr(Path, "is_file", refuse)
     with pytest.raises(TrmrlError, match=r"cannot use .*run: Permission denied$"):
         Run.open(tmp_path / "run")
+
+
+HOLD = """
+import sys
+from trmrl.run import Run
+with Run(sys.argv[1]).lock():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_is_held_by_one_process_until_it_dies(run):
+    """The other process is killed: it lets go of nothing itself."""
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, run.path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout and other.stdin
+    with other:
+        assert other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(TrmrlError, match="run is in use: another process trains it"),
+            run.lock(),
+        ):
+            pass
+        other.kill()
+    with run.lock():
+        assert (run.path / LOCK).read_bytes() == b""
+
+
+def test_a_lock_is_let_go_whatever_happens(run):
+    with pytest.raises(KeyboardInterrupt), run.lock():
+        raise KeyboardInterrupt
+    with run.lock():
+        pass
 
 
 # --- config.json
@@ -332,6 +371,20 @@ def test_a_damaged_line_in_the_middle_is_named(run):
         with pytest.raises(TrmrlError, match="metrics.jsonl is damaged: line 2 is no record"):
             read()
     assert contents(run.path) == before
+
+
+@pytest.mark.parametrize("tail", [1, 64, 1 << 16])
+def test_the_latest_line_is_found_from_the_end(run, monkeypatch, tail):
+    """However long it is, and whatever a crash left behind it."""
+    monkeypatch.setattr(sys.modules["trmrl.run"], "TAIL", tail)
+    assert run.latest() is None
+    for updates in (1, 2, 3):
+        run.log(line(updates))
+    run.close()
+    assert run.latest() == line(3)
+    with open(run.path / METRICS, "ab") as file:
+        file.write(b'{"upd')
+    assert run.latest() == line(3)
 
 
 def test_rewind_forgets_what_will_be_lived_again(run):

@@ -1,8 +1,11 @@
 """The loop: what it refuses, what it logs, and what it keeps when a number stops being one."""
 
 import dataclasses
+import json
 import re
+import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import equinox as eqx
@@ -16,8 +19,8 @@ from trmrl.agents._sgd import OptimizerConfig
 from trmrl.config import Config
 from trmrl.envs import ENVS
 from trmrl.envs._base import AbstractEnvs, host_scan
-from trmrl.run import CHECKPOINT, CONFIG, METRICS, Run
-from trmrl.train import restore, train
+from trmrl.run import CHECKPOINT, CONFIG, LOCK, METRICS, Run
+from trmrl.train import conclude, is_concluded, restore, train
 from trmrl.types import Continuous, EnvSpec, Outcome, TrmrlError, replace
 
 
@@ -49,7 +52,8 @@ class Cursed(AbstractEnvs):
         tasks, x, clock = env_state
         x, clock = x + 1, clock + 1
         nan = library.where(tasks["curse"] > 0.85, library.nan, x)
-        obs, reward = (nan, x) if self.where == "observations" else (x, nan)
+        obs = nan if "observations" in self.where else x
+        reward = nan if "rewards" in self.where else x
         over = clock >= self.spec.horizon
         outcome = Outcome(
             reward.astype(np.float32), over & ~over, over, obs.astype(np.float32)[:, None]
@@ -160,7 +164,7 @@ def test_a_run_logs_every_update_and_ends_at_its_budget(finished, config):
     assert again == config
     assert (int(train_state.updates), int(train_state.env_steps)) == (5, 40)
     assert sorted(p.name for p in run.path.iterdir() if "events" not in p.name) == [
-        CHECKPOINT, CONFIG, METRICS
+        CHECKPOINT, CONFIG, LOCK, METRICS
     ]  # fmt: skip
     assert len(list(run.path.glob("events.out.*"))) == 1
 
@@ -168,9 +172,9 @@ def test_a_run_logs_every_update_and_ends_at_its_budget(finished, config):
 def test_a_finished_run_has_nothing_left_to_do(finished, config):
     run, _ = finished
     lines = (run.path / METRICS).read_bytes()
-    again = []
-    train(config, run.path, again.append)
-    assert again == []
+    again, begun = [], []
+    train(config, run.path, again.append, begun.append)
+    assert again == begun == []
     assert (run.path / METRICS).read_bytes() == lines
 
 
@@ -179,7 +183,7 @@ def test_a_first_run_that_was_killed_before_it_saved_begins_anew(finished, confi
     (run.path / CHECKPOINT).unlink()
     again = []
     train(config, run.path, again.append)
-    timeless = lambda records: [r | {"env_steps_per_s": 0} for r in records]
+    timeless = lambda records: [r | {"env_steps_per_s": 0, "seconds": 0} for r in records]
     assert timeless(again) == timeless(shown) == timeless(run.metrics())
 
 
@@ -201,11 +205,83 @@ def test_without_a_rhythm_there_is_one_evaluation_at_the_end(config, tmp_path):
     assert [r["env_steps"] for r in run.metrics() if "test_return" in r] == [40]
 
 
+def test_what_begins_is_told_where_it_goes_on(config, tmp_path):
+    begun = []
+
+    def stop(record):
+        if record["updates"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", stop, begun.append)
+    train(config, tmp_path / "run", begin=begun.append)
+    assert begun == [0, 16]
+
+
+def test_the_clock_counts_training_only_and_goes_on_where_it_stopped(config, tmp_path, monkeypatch):
+    """A clock that jumps: an update takes 1 s, an evaluation 100 s, a break is not seen."""
+    clock = SimpleNamespace(now=0.0)
+    module = sys.modules["trmrl.train"]
+    build, evaluate = module.build_iteration, module.score
+
+    def building(*args):
+        iterate = build(*args)
+
+        def updating(train_state):
+            clock.now += 1
+            return iterate(train_state)
+
+        return updating
+
+    def scoring(*args, **options):
+        clock.now += 100
+        return evaluate(*args, **options)
+
+    monkeypatch.setattr(module, "build_iteration", building)
+    monkeypatch.setattr(module, "score", scoring)
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    config = replace(config, eval_every=16)
+
+    def stop(record):
+        if record["updates"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", stop)
+    clock.now = 5_000.0
+    run = train(config, tmp_path / "run")
+    assert [r["seconds"] for r in run.metrics()] == [1, 2, 3, 4, 5]
+    assert [r["env_steps_per_s"] for r in run.metrics()] == [8] * 5
+
+
+def test_a_run_folder_in_use_is_refused_and_left_alone(config, tmp_path):
+    run = train(replace(config, env_steps=8), tmp_path / "run")
+    before = {p.name: p.read_bytes() for p in run.path.iterdir()}
+    with run.lock(), pytest.raises(TrmrlError, match="run is in use: another process trains it"):
+        train(replace(config, env_steps=8), run.path)
+    assert {p.name: p.read_bytes() for p in run.path.iterdir()} == before
+
+
+def test_a_conclusion_evaluates_every_held_out_split_both_ways(finished, config):
+    run, _ = finished
+    assert not is_concluded(config, run)
+    evaluations = conclude(run)
+    assert [(e.split, e.explore, e.num_tasks, e.env_steps) for e in evaluations] == [
+        ("test", False, 3, 40), ("test", True, 3, 40)
+    ]  # fmt: skip
+    for name, evaluation in zip(("test", "test-sampled"), evaluations, strict=True):
+        stored = json.loads((run.path / "evaluations" / f"{name}.json").read_text())
+        assert stored == evaluation.to_json()
+    assert evaluations[0].tasks == evaluations[1].tasks
+    assert is_concluded(config, run)
+    assert not is_concluded(replace(config, seed=1), run)
+
+
 # --- a number that stops being one
 
 
 @pytest.mark.parametrize("host", [False, True], ids=["jax", "host"])
-@pytest.mark.parametrize("where", ["observations", "rewards"])
+@pytest.mark.parametrize("where", ["observations", "rewards", "observations and rewards"])
 def test_a_curse_stops_training_and_the_last_good_state_is_kept(
     config, tmp_path, monkeypatch, where, host
 ):

@@ -1,92 +1,45 @@
-"""The command line: `trmrl train | evaluate | report | reference | envs | bench`.
+"""The command line: `trmrl train | sweep | evaluate | report | reference | envs | bench`.
 
-Lives here: arguments, the progress bar, tables, and exit codes (2: the user can mend it, in one
-line). Does not live here: anything a Python program could not also call.
+Lives here: the verbs, progress bars, tables, and exit codes (2: the user can mend it, in one
+line). Does not live here: what the verbs read (`arguments.py`), or anything a Python program could
+not also call.
 """
 
 import contextlib
 import dataclasses
 import difflib
-import io
-import re
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
+from trmrl.arguments import (
+    KINDS,
+    Bench,
+    Envs,
+    Evaluate,
+    Reference,
+    Report,
+    help_train,
+    parse,
+    read_sweep,
+    read_train,
+)
 from trmrl.types import TrmrlError
 
 CONSOLE = Console()
-Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENV")]
-RunPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-# How tyro reads the fields of an experiment: as they stand in the recipe, each with its value.
-FIELDS = tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed, tyro.conf.FlagConversionOff
-
-
-@dataclass(frozen=True)
-class Train:
-    """Meta-train an agent, or go on where a run stopped.
-
-    Any field of the experiment can be given by its dotted name: `--agent.ppo.clip 0.1`.
-    """
-
-    env: Name  # a world of `trmrl envs`
-    agent: str = "trmrl"
-    recipe: str = "default"
-    steps: int | None = None  # budget in env steps; schedules follow
-    run: Path | None = None  # folder; default runs/ENV-AGENT-RECIPE-seedN
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """Let a trained agent adapt to held-out tasks, and report every episode."""
-
-    run: RunPath
-    split: str = "test"
-    num_tasks: int = 100
-    num_episodes: int | None = None  # of a trial; default as trained
-    seed: int = 0  # of tasks and worlds
-    explore: bool = False  # sample actions instead of the policy's mode
-    json: Path | None = None  # write the evaluation to this file, not into the run folder
-
-
-@dataclass(frozen=True)
-class Report:
-    """Draw the learning curves of runs, and print what they scored as a Markdown table."""
-
-    runs: tyro.conf.Positional[tuple[Path, ...]]
-    out: Path = Path("curve.png")
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Measure what classical and exact strategies earn in a world."""
-
-    env: Name
-    num_tasks: int = 1000
-    seed: int = 0  # of tasks and worlds
-    json: Path | None = None  # also write the scores to this file
-
-
-@dataclass(frozen=True)
-class Envs:
-    """List the worlds."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Measure learning and collecting against this machine's own limits."""
-
-    env: Name
-    agent: str = "trmrl"
-    recipe: str = "default"
-    num_lanes: int = 64
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -113,15 +66,7 @@ def _dispatch(args: list[str]) -> None:
 
 def _print_help() -> None:
     _say("usage: trmrl COMMAND ...   (`trmrl COMMAND --help` tells more)\n")
-    kinds = {
-        "train": Train,
-        "evaluate": Evaluate,
-        "report": Report,
-        "reference": Reference,
-        "envs": Envs,
-        "bench": Bench,
-    }
-    for name, kind in kinds.items():
+    for name, kind in KINDS.items():
         _say(f"  {name:10}{(kind.__doc__ or '').splitlines()[0]}")
 
 
@@ -130,129 +75,129 @@ def _say(text: str) -> None:
     CONSOLE.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _parse(kind: Any, args: list[str], name: str, **options: Any) -> Any:
-    """Return `tyro`'s reading of the arguments; what it cannot read becomes one line."""
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(kind, args=args, prog=f"trmrl {name}", **options)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        frame = r"[│─╭╮╰╯|]|\+?-{3,}\+?|\+-|-\+"
-        told = " ".join(re.sub(frame, " ", said.getvalue()).split())
-        told = re.split(r" Argument helptext:| For full helptext| Perhaps you meant", told)[0]
-        told = re.sub(r"^(Parsing error|Value error|Missing argument|Invalid choice) ", "", told)
-        told = re.sub(r"^(\w+ options) .*?: ", r"\1: ", told)
-        told = told[:1].lower() + told[1:] or "unreadable arguments"
-        raise TrmrlError(told + _nearest(kind, told)) from None
-
-
-def _nearest(kind: Any, told: str) -> str:
-    """Return a hint at the options most like the one a complaint calls unrecognized."""
-    flag = re.match(r"unrecognized options: (--[^ ,]+)", told)
-    if not flag:
-        return ""
-    names = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(kind)]
-    near = difflib.get_close_matches(flag[1], names, cutoff=0.5) or names
-    return f": did you mean {', '.join(near)}?"
-
-
 def _train(args: list[str]) -> None:
     if "-h" in args or "--help" in args:
-        _help_train([arg for arg in args if arg not in ("-h", "--help")])
+        if not help_train([arg for arg in args if arg not in ("-h", "--help")]):
+            _say("`trmrl train ENV --help` lists the fields of its experiment, with their values.")
         return
-    options, fields = _parse(Train, args, "train", return_unknown_args=True)
+    options, config = read_train(args)
     from trmrl import config as configs
     from trmrl.envs import make
     from trmrl.train import train
 
-    config = _read_fields(_recipe(options), fields)
     configs.check(config, make(config.env).spec)
-    label = f"{config.env}-{config.agent_name}-{config.recipe}-seed{config.seed}"
-    path = options.run or Path("runs") / label
+    path = options.run or Path("runs") / _label(config)
     try:
-        with _progress(config.env_steps) as show:
-            run = train(config, path, show)
+        with _progress(config.env_steps) as (show, begin):
+            run = train(config, path, show, begin)
     except KeyboardInterrupt:
         _say(f"\nsaved; the same command goes on from {path}")
         raise
     _conclude(run.path)
 
 
-def _recipe(options: Train) -> Any:
-    """Return the experiment that `train`'s own options name."""
-    from trmrl.recipes import recipe
-
-    if options.steps is not None and options.steps < 1:
-        raise TrmrlError(f"--steps is {options.steps}, expected 1 or more")
-    return recipe(options.env, options.agent, options.recipe, env_steps=options.steps)
+def _label(config: Any) -> str:
+    """Return the name of an experiment's run folder."""
+    return f"{config.env}-{config.agent_name}-{config.recipe}-seed{config.seed}"
 
 
-def _read_fields(config: Any, args: list[str]) -> Any:
-    """Return the experiment with the fields given by their dotted names."""
+def _sweep(args: list[str]) -> None:
+    options, experiments = read_sweep(args)
     from trmrl import config as configs
+    from trmrl.envs import make
+    from trmrl.launch import Cell, sweep
+    from trmrl.run import Run
+    from trmrl.train import is_concluded
 
-    for flag in args:
-        if flag.startswith("--"):
-            name = flag[2:].split("=")[0].replace("-", "_")
-            configs.check_field(config, name)
-            if name in ("env", "agent_name"):
-                raise TrmrlError(f"{flag} is no option: say trmrl train ENV --agent NAME")
-    return _parse(type(config), args, "train", default=config, config=FIELDS)
-
-
-def _help_train(args: list[str]) -> None:
-    """Print what `train` takes and, if an env is given, every field of its experiment."""
-    with contextlib.suppress(SystemExit):
-        _parse(Train, ["--help"], "train")
-    if args:
-        options, _ = _parse(Train, args, "train", return_unknown_args=True)
-        config = _recipe(options)
-        _parse(type(config), ["--help"], "train ENV", default=config, config=FIELDS)
-    else:
-        _say("`trmrl train ENV --help` lists the fields of its experiment, with their values.")
+    for config in experiments:
+        configs.check(config, make(config.env).spec)
+    cells = [Cell(config, options.out / _label(config)) for config in experiments]
+    finished = lambda cell: is_concluded(cell.config, Run(cell.path))
+    left = [cell for cell in cells if not finished(cell)]
+    if len(left) < len(cells):
+        _say(f"{len(cells) - len(left)} of {len(cells)} runs are finished already")
+    try:
+        with _sweep_progress() as show:
+            failures = sweep(left, show, jobs=options.jobs) if left else []
+    except KeyboardInterrupt:
+        _say(f"\nsaved; the same command goes on with the runs in {options.out}")
+        raise
+    runs = [Run.open(cell.path) for cell in cells if finished(cell)]
+    if runs:
+        _tell(runs, options.out / "curve.png")
+    if failures:
+        names = ", ".join(event.cell.path.name for event in failures)
+        raise TrmrlError(f"{len(failures)} of {len(cells)} runs failed: {names}")
 
 
 def _conclude(path: Path) -> None:
     """Print how the finished run adapts to held-out tasks, and draw its curve."""
     from trmrl.report.curve import draw
     from trmrl.run import Run
-    from trmrl.train import restore, score
+    from trmrl.train import conclude
 
     run = Run.open(path)
-    config, envs, train_state = restore(run)
-    for split in envs.spec.splits:
-        if split == "train":
-            continue
-        evaluation = score(config, envs, train_state, split=split)
-        run.write_evaluation(split, evaluation.to_json())
-        _print_evaluation(evaluation.to_json())
+    records = [evaluation.to_json() for evaluation in conclude(run)]
+    for split in dict.fromkeys(record["split"] for record in records):
+        _print_evaluations([record for record in records if record["split"] == split])
     picture = draw([run], run.path / "curve.png")
     _say(f"run folder {run.path}, learning curve {picture}")
 
 
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Yield a function that shows a metrics record; the bar appears with the first one."""
-    columns = (
-        TextColumn("{task.completed:,.0f} / {task.total:,.0f} env steps"),
-        BarColumn(),
-        TextColumn("{task.fields[speed]} steps/s, return {task.fields[returns]}"),
-        TimeRemainingColumn(),
+def _bar(*columns: ProgressColumn) -> Progress:
+    """Return a bar whose tasks have a field `told`: what to say of their newest metrics."""
+    return Progress(
+        *columns, TextColumn("{task.fields[told]}"), TimeRemainingColumn(), console=CONSOLE
     )
-    bar = Progress(*columns, console=CONSOLE)
-    task = bar.add_task("train", total=total, speed="...", returns="...")
+
+
+def _told(record: dict[str, Any]) -> str:
+    shown = record["return"] if len(record["return"]) <= 3 else [sum(record["return"])]
+    returns = " ".join(f"{value:.1f}" for value in shown)
+    return f"{record['env_steps_per_s']:,.0f} steps/s, return {returns}"
+
+
+@contextlib.contextmanager
+def _progress(
+    total: int,
+) -> Iterator[tuple[Callable[[dict[str, Any]], None], Callable[[int], None]]]:
+    """Yield functions that show a metrics record, and that training begins, with the bar."""
+    bar = _bar(TextColumn("{task.completed:,.0f} / {task.total:,.0f} env steps"), BarColumn())
+    task = bar.add_task("train", total=total, told="")
+
+    def begin(env_steps: int) -> None:
+        bar.update(task, completed=env_steps, told="compiling the first update")
+        bar.start()
 
     def show(record: dict[str, Any]) -> None:
-        shown = record["return"] if len(record["return"]) <= 3 else [sum(record["return"])]
-        bar.update(
-            task,
-            completed=record["env_steps"],
-            speed=f"{record['env_steps_per_s']:,.0f}",
-            returns=" ".join(f"{value:.1f}" for value in shown),
-        )
-        bar.start()
+        bar.update(task, completed=record["env_steps"], told=_told(record))
+
+    try:
+        yield show, begin
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+@contextlib.contextmanager
+def _sweep_progress() -> Iterator[Callable[[Any], None]]:
+    """Yield a function that shows what happened to a run: a live line each, while it runs."""
+    bar = _bar(TextColumn("{task.description}"), BarColumn(bar_width=10))
+    lines: dict[Path, TaskID] = {}
+
+    def show(event: Any) -> None:
+        path, total = event.cell.path, event.cell.config.env_steps
+        if event.kind == "began":
+            bar.start()
+            lines[path] = bar.add_task(path.name, total=total, told="starting")
+        elif event.kind == "lived" and event.record:
+            told = _told(event.record)
+            bar.update(lines[path], completed=event.record["env_steps"], told=told)
+        elif event.kind == "lived":
+            bar.update(lines[path], told="compiling the first update")
+        else:
+            bar.remove_task(lines.pop(path))
+            _say(f"{event.kind} {path}" + (f": {event.complaint}" if event.complaint else ""))
 
     try:
         yield show
@@ -261,22 +206,29 @@ def _progress(total: int) -> Iterator[Callable[[dict[str, Any]], None]]:
             bar.stop()
 
 
-def _print_evaluation(record: dict[str, Any]) -> None:
-    episodes = record["return_per_episode"]
-    manner = "sampled" if record["explore"] else "deterministic"
-    title = f"{record['agent']} on {record['num_tasks']} {record['split']} tasks of {record['env']}"
-    table = Table("episode", "mean return", "95 % interval", title=f"{title}, {manner}")
-    rows = list(zip(episodes["mean"], episodes["ci95_low"], episodes["ci95_high"], strict=True))
-    shown = range(len(rows)) if len(rows) <= 10 else [0, 1, 2, len(rows) // 2, len(rows) - 1]
-    for k in shown:
-        mean, low, high = rows[k]
-        table.add_row(f"{k + 1}", f"{mean:.2f}", f"{low:.2f} to {high:.2f}")
-    table.add_row("sum", f"{sum(episodes['mean']):.2f}", "")
+def _print_evaluations(records: list[dict[str, Any]]) -> None:
+    """Print evaluations on the same tasks side by side, whatever way they chose actions."""
+    told = records[0]
+    tasks = f"{told['num_tasks']} {told['split']} tasks of {told['env']}"
+    table = Table("episode", title=f"mean return of {told['agent']} on {tasks}")
+    for record in records:
+        table.add_column("sampled" if record["explore"] else "deterministic")
+        table.add_column("95 % interval")
+    episodes = [record["return_per_episode"] for record in records]
+    last = told["num_episodes"] - 1
+    for k in range(last + 1) if last < 10 else (0, 1, 2, last // 2, last):
+        cells = [
+            (f"{e['mean'][k]:.2f}", f"{e['ci95_low'][k]:.2f} to {e['ci95_high'][k]:.2f}")
+            for e in episodes
+        ]
+        table.add_row(f"{k + 1}", *itertools.chain(*cells))
+    sums = [(f"{sum(e['mean']):.2f}", "") for e in episodes]
+    table.add_row("sum", *itertools.chain(*sums))
     CONSOLE.print(table)
 
 
 def _evaluate(args: list[str]) -> None:
-    options = _parse(Evaluate, args, "evaluate")
+    options = parse(Evaluate, args, "evaluate")
     from trmrl.run import Run, write_json
     from trmrl.train import restore, score
 
@@ -295,7 +247,7 @@ def _evaluate(args: list[str]) -> None:
         write_json(options.json, record)
     else:
         run.write_evaluation(_evaluation_name(record), record)
-    _print_evaluation(record)
+    _print_evaluations([record])
 
 
 def _evaluation_name(record: dict[str, Any]) -> str:
@@ -305,22 +257,29 @@ def _evaluation_name(record: dict[str, Any]) -> str:
 
 
 def _report(args: list[str]) -> None:
-    options = _parse(Report, args, "report")
-    from trmrl.report.curve import draw
-    from trmrl.report.table import table
+    options = parse(Report, args, "report")
     from trmrl.run import Run
 
     if not options.runs:
         raise TrmrlError("report of what? expected one run folder or more")
-    runs = [Run.open(path) for path in options.runs]
-    scores = table(runs)
-    picture = draw(runs, options.out)
-    print(scores)
+    _tell([Run.open(path) for path in options.runs], options.out)
+
+
+def _tell(runs: list[Any], out: Path) -> None:
+    """Print what runs scored: each, over seeds, and for equal cost; and draw their curves."""
+    from trmrl.report.aggregate import aggregate_table
+    from trmrl.report.curve import draw
+    from trmrl.report.efficiency import efficiency_table
+    from trmrl.report.table import table
+
+    tables = table(runs), aggregate_table(runs), efficiency_table(runs)
+    picture = draw(runs, out)
+    print("\n\n".join(text for text in tables if text))
     _say(f"wrote {picture}")
 
 
 def _reference(args: list[str]) -> None:
-    options = _parse(Reference, args, "reference")
+    options = parse(Reference, args, "reference")
     from trmrl.references import reference
     from trmrl.run import write_json
 
@@ -340,7 +299,7 @@ def _reference(args: list[str]) -> None:
 
 
 def _envs(args: list[str]) -> None:
-    _parse(Envs, args, "envs")
+    parse(Envs, args, "envs")
     from trmrl.envs import ENVS, make
 
     line = "{:24} {:>7} {:>3} {:13} {:14} {:>6} {:>7}".format
@@ -360,7 +319,7 @@ def _envs(args: list[str]) -> None:
 
 
 def _bench(args: list[str]) -> None:
-    options = _parse(Bench, args, "bench")
+    options = parse(Bench, args, "bench")
     from trmrl.bench import bench
 
     for line in bench(options.env, options.agent, options.recipe, options.num_lanes):
@@ -369,6 +328,7 @@ def _bench(args: list[str]) -> None:
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
+    "sweep": _sweep,
     "evaluate": _evaluate,
     "report": _report,
     "reference": _reference,

@@ -12,15 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, PyTree
-from scipy import stats
+from jaxtyping import PyTree
 
 from trmrl.agents._base import AbstractAgent
 from trmrl.envs._base import AbstractEnvs
+from trmrl.ops.bootstrap import bootstrap_interval
 from trmrl.trial import run_trial
 from trmrl.types import TrmrlError
-
-NUM_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -105,18 +103,6 @@ def _compiled(
         return jnp.where(trial.valid, trial.outcome.reward, 0.0).sum(axis=1)
 
     return envs.jit(live)
-
-
-def bootstrap_interval(
-    samples: Float[np.ndarray, "N K"],
-) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
-    """Return the 95 % percentile bootstrap interval of the mean over the first axis."""
-    if len(samples) < 2:
-        return samples[0], samples[0]
-    interval = stats.bootstrap(
-        (samples,), np.mean, method="percentile", n_resamples=NUM_RESAMPLES, batch=100, rng=0
-    ).confidence_interval
-    return interval.low, interval.high
 
 
 def _rows(tasks: PyTree, num_tasks: int) -> list[Any]:

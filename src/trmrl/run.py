@@ -5,10 +5,12 @@
     events.out.*       the same for TensorBoard
     checkpoint.npz     the newest TrainState, replaced atomically
     evaluations/       one JSON file per evaluation
+    lock               held by the process that trains in the folder; says nothing
 
 Lives here: reading and writing those, without pickle. Does not live here: what they mean.
 """
 
+import fcntl
 import json
 import os
 import zipfile
@@ -25,12 +27,14 @@ from jaxtyping import PyTree
 
 from trmrl.types import TrmrlError
 
-CONFIG, METRICS, CHECKPOINT, EVALUATIONS = (
+CONFIG, METRICS, CHECKPOINT, EVALUATIONS, LOCK = (
     "config.json",
     "metrics.jsonl",
     "checkpoint.npz",
     "evaluations",
+    "lock",
 )
+TAIL = 1 << 16  # bytes at the end of the metrics in which the last line is looked for first
 FORMAT = 1  # of the folder; raised when an older program could no longer read it
 UNREADABLE = (  # what a file that is no archive of arrays, or half of one, makes its readers raise
     OSError,
@@ -76,6 +80,22 @@ class Run:
             self.path.mkdir(parents=True, exist_ok=True)
             text = json.dumps({"format": FORMAT, "config": config}, indent=2)
             _replace(self.path / CONFIG, text.encode())
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder alone; raises `TrmrlError` if another process does.
+
+        The operating system holds the lock and lets it go when the process ends, however it ends.
+        """
+        with _disk_errors(self.path):
+            file = open(self.path / LOCK, "a")  # noqa: SIM115
+        with file:
+            with _disk_errors(self.path / LOCK):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise TrmrlError(f"{self.path} is in use: another process trains it") from None
+            yield
 
     def config(self) -> dict[str, Any]:
         """Return the config as written; `TrmrlError` if it is damaged or from a newer version."""
@@ -168,6 +188,22 @@ class Run:
             raise TrmrlError(f"{path} is damaged: line {records.index(None) + 1} is no record")
         return records
 
+    def latest(self) -> dict[str, Any] | None:
+        """Return the last whole line of the metrics, read from the end; None if there is none."""
+        path = self.path / METRICS
+        with _disk_errors(path):
+            if not path.is_file():
+                return None
+            with open(path, "rb") as file:
+                size, tail = path.stat().st_size, TAIL
+                while True:
+                    file.seek(max(0, size - tail))
+                    records = map(_record, reversed(file.read().splitlines()))
+                    found = next((record for record in records if record is not None), None)
+                    if found is not None or tail >= size:
+                        return found
+                    tail *= 4
+
     def rewind(self, updates: int) -> None:
         """Forget metrics logged after update number `updates`: they will be lived again."""
         kept = [record for record in self.metrics() if record["updates"] <= updates]
@@ -183,6 +219,12 @@ class Run:
             path.parent.mkdir(exist_ok=True)
         write_json(path, record)
         return path
+
+    def has_evaluation(self, name: str) -> bool:
+        """Return whether an evaluation is stored under this name."""
+        path = self.path / EVALUATIONS / f"{name}.json"
+        with _disk_errors(path):
+            return path.is_file()
 
     def close(self) -> None:
         """Flush what is buffered."""

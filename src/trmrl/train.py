@@ -22,34 +22,55 @@ from trmrl.envs._base import AbstractEnvs
 from trmrl.evaluate import Evaluation, evaluate
 from trmrl.run import Run
 from trmrl.trial import run_trial
-from trmrl.types import Metrics, TrainState, Trajectory, TrmrlError, replace
+from trmrl.types import EnvSpec, Metrics, TrainState, Trajectory, TrmrlError, replace
 
 Show = Callable[[dict[str, Any]], None]
 
 
-def train(config: Config, path: str | Path, show: Show = lambda record: None) -> Run:
+def train(
+    config: Config,
+    path: str | Path,
+    show: Show = lambda record: None,
+    begin: Callable[[int], None] = lambda env_steps: None,
+) -> Run:
     """Train, or go on training, in the run folder `path`; returns the finished run.
 
-    `show` is called with every metrics record. An interrupt (Ctrl-C) saves and is raised again.
-    Raises `TrmrlError` if the folder holds a run with another config, or on a number that is not
-    finite; the last good checkpoint is kept either way.
+    `begin` is called with the env steps already lived, before the first update, which compiles;
+    not where nothing is left to do. `show` is called with every metrics record. An interrupt
+    (Ctrl-C) saves and is raised again. Raises `TrmrlError` if the folder holds a run with another
+    config or another process trains in it, or on a number that is not finite; the last good
+    checkpoint is kept either way.
     """
-    envs, agent = make(config.env), config.agent
+    envs = make(config.env)
     configs.check(config, envs.spec)
-    run, train_state = _open(config, envs, path)
-    iterate = build_iteration(agent, envs, config.num_lanes)
+    run = _claim(config, path)
+    with run.lock():
+        _learn(config, envs, run, show, begin)
+    return run
+
+
+def _learn(
+    config: Config, envs: AbstractEnvs, run: Run, show: Show, begin: Callable[[int], None]
+) -> None:
+    """Go on from the newest checkpoint until another trial might not fit the budget."""
+    train_state, seconds = _resume(config, envs, run)
+    iterate = build_iteration(config.agent, envs, config.num_lanes)
     per_trial = config.num_lanes * envs.spec.num_episodes * envs.spec.horizon
     began, began_at = time.perf_counter(), int(train_state.env_steps)
+    if began_at + per_trial <= config.env_steps:
+        begin(began_at)
     try:
         while (before := int(train_state.env_steps)) + per_trial <= config.env_steps:
             new_state, metrics = iterate(train_state)
             record = _record(new_state, metrics)
             _check_finite(config, record)
-            now = record["env_steps"]
-            record["env_steps_per_s"] = (now - began_at) / (time.perf_counter() - began)
-            over = now + per_trial > config.env_steps
-            if over or _passed(config.eval_every, before, now):
+            now, elapsed = record["env_steps"], time.perf_counter() - began
+            record["env_steps_per_s"] = (now - began_at) / elapsed
+            record["seconds"] = seconds + elapsed
+            if now + per_trial > config.env_steps or _passed(config.eval_every, before, now):
+                asked = time.perf_counter()
                 record["test_return"] = score(config, envs, new_state).return_per_episode["mean"]
+                began += time.perf_counter() - asked  # the clock of training stands still
             run.log(record)
             train_state = new_state  # from here on it is what an interrupt saves
             show(record)
@@ -58,7 +79,6 @@ def train(config: Config, path: str | Path, show: Show = lambda record: None) ->
     finally:
         run.save(train_state)
         run.close()
-    return run
 
 
 def _passed(every: int, before: int, now: int) -> bool:
@@ -114,6 +134,36 @@ def score(
     )
 
 
+def conclude(run: Run) -> list[Evaluation]:
+    """Evaluate a run by the standard protocol: every held-out split, mode and sampled actions.
+
+    Each is stored in the run folder, under the name that `conclusions` gives it.
+    """
+    config, envs, train_state = restore(run)
+    evaluations = []
+    for name, options in conclusions(envs.spec).items():
+        evaluations.append(score(config, envs, train_state, **options))
+        run.write_evaluation(name, evaluations[-1].to_json())
+    return evaluations
+
+
+def conclusions(spec: EnvSpec) -> dict[str, dict[str, Any]]:
+    """Return the evaluations that conclude a run: their names, and what `evaluate` is asked."""
+    return {
+        split + suffix: {"split": split, "explore": explore}
+        for split in spec.splits
+        if split != "train"
+        for suffix, explore in (("", False), ("-sampled", True))
+    }
+
+
+def is_concluded(config: Config, run: Run) -> bool:
+    """Return whether the folder holds this very experiment, trained and evaluated to its end."""
+    if not run.exists() or configs.differences(config, configs.from_json(run.config())):
+        return False
+    return all(run.has_evaluation(name) for name in conclusions(make(config.env).spec))
+
+
 def restore(run: Run) -> tuple[Config, AbstractEnvs, TrainState]:
     """Return what a run folder holds: its config, its worlds and its newest checkpoint."""
     config = configs.from_json(run.config())
@@ -125,20 +175,24 @@ def _fresh(config: Config, envs: AbstractEnvs) -> TrainState:
     return config.agent.init(envs.spec, key=jax.random.key(config.seed))
 
 
-def _open(config: Config, envs: AbstractEnvs, path: str | Path) -> tuple[Run, TrainState]:
-    """Return the run at `path`, made if there is none, and the state to go on from."""
+def _claim(config: Config, path: str | Path) -> Run:
+    """Return the run at `path`, made if there is none; refuses another experiment's."""
     run = Run(path)
     if not run.exists():
         run.create(configs.to_json(config))
-    theirs = configs.from_json(run.config())
-    differ = configs.differences(config, theirs)
+    differ = configs.differences(config, configs.from_json(run.config()))
     if differ:
         raise TrmrlError(f"{path} holds another experiment: {'; '.join(differ)}")
+    return run
+
+
+def _resume(config: Config, envs: AbstractEnvs, run: Run) -> tuple[TrainState, float]:
+    """Return the state to go on from, and the seconds of training it has cost."""
     train_state = _fresh(config, envs)
     if run.has_checkpoint():
         train_state = run.restore(train_state)
     run.rewind(int(train_state.updates))
-    return run, train_state
+    return train_state, (run.latest() or {}).get("seconds", 0.0)
 
 
 def _record(train_state: TrainState, metrics: Metrics) -> dict[str, Any]:
@@ -151,10 +205,10 @@ def _record(train_state: TrainState, metrics: Metrics) -> dict[str, Any]:
 def _check_finite(config: Config, record: dict[str, Any]) -> None:
     """Raise `TrmrlError` where a number stopped being one."""
     at = f"at update {record['updates']}; the last good checkpoint is kept"
-    if record["bad_obs"]:
-        raise TrmrlError(f"{config.env} gave observations that are not finite {at}")
-    if not np.isfinite(record["return"]).all():
-        raise TrmrlError(f"{config.env} gave rewards that are not finite {at}")
+    cursed = ["observations"] * bool(record["bad_obs"])
+    cursed += ["rewards"] * (not np.isfinite(record["return"]).all())
+    if cursed:
+        raise TrmrlError(f"{config.env} gave {' and '.join(cursed)} that are not finite {at}")
     bad = next((n for n, v in record.items() if n != "return" and not math.isfinite(v)), None)
     if bad:
         raise TrmrlError(f"{bad} of {config.agent_name} is not finite {at}")

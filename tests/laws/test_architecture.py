@@ -34,16 +34,22 @@ ROOMS = {
     ),
     "controller.py": ("types.py", "agents/_base.py", "run.py", "train.py", "trial.py"),
     "references/": ("types.py", "envs/"),
-    "report/": ("types.py", "run.py"),
+    "report/": ("types.py", "run.py", "ops/"),
     "watch/": ("types.py", "run.py"),
 }  # fmt: skip
-SHELLS = ("cli.py", "launch.py", "__init__.py", "__main__.py")  # these may import any room
+SHELLS = (
+    "cli.py",
+    "arguments.py",
+    "launch.py",
+    "__init__.py",
+    "__main__.py",
+)  # these may import any room
 IN_THEIR_ROOM = {
     "mujoco": ("envs/mujoco/",),
     "gymnasium": ("envs/gymnasium.py",),
     "metaworld": ("envs/metaworld.py",),
     "ray": ("launch.py",),
-    "tyro": ("cli.py",),
+    "tyro": ("arguments.py",),
 }
 BANNED = {"done", "info", "hstate", "rng", "utils", "helpers", "common", "misc"}
 

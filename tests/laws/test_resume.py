@@ -29,10 +29,13 @@ def bits(train_state):
 
 
 def lived(path):
-    """What a run leaves behind, the pace aside."""
+    """What a run leaves behind, the pace aside; its clock never goes back."""
     run = Run.open(path)
+    pace = "env_steps_per_s", "seconds"
+    clock = [record["seconds"] for record in run.metrics()]
+    assert clock[0] > 0.0 and clock == sorted(clock)
     lines = [
-        {name: value for name, value in record.items() if name != "env_steps_per_s"}
+        {name: value for name, value in record.items() if name not in pace}
         for record in run.metrics()
     ]
     return SimpleNamespace(state=bits(restore(run)[2]), lines=lines)

@@ -1,31 +1,17 @@
 """Learning curves are drawn from run folders alone."""
 
+import numpy as np
 import pytest
 
-from trmrl.report.curve import draw
-from trmrl.run import Run
+from trmrl.report.curve import draw, on_one_grid
 from trmrl.types import TrmrlError
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture
-def make_run(tmp_path):
-    def make(name, num_records):
-        run = Run(tmp_path / name)
-        run.create({"env": "somewhere", "agent_name": "somebody", "seed": 3})
-        for i in range(1, num_records + 1):
-            record = {"updates": i, "env_steps": 8 * i, "return": [float(i), 2.0 * i]}
-            run.log(record | ({"test_return": [1.0, 2.0]} if i % 2 else {}))
-        run.close()
-        return run
-
-    return make
-
-
-@pytest.fixture
 def axes_of(monkeypatch):
-    """The axes of every figure that `draw` makes, kept after it is closed."""
+    """The panels of every figure that `draw` makes, kept after it is closed."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -34,42 +20,76 @@ def axes_of(monkeypatch):
     kept, subplots = [], plt.subplots
 
     def remember(*args, **kwargs):
-        figure, axes = subplots(*args, **kwargs)
-        kept.append(axes)
-        return figure, axes
+        figure, panels = subplots(*args, **kwargs)
+        kept.append(panels[0])
+        return figure, panels
 
     monkeypatch.setattr(plt, "subplots", remember)
     yield kept
     assert plt.get_fignums() == []  # whatever happened, nothing stays open
 
 
-def test_a_curve_shows_training_and_held_out_returns(make_run, axes_of, tmp_path):
-    runs = [make_run(name, n) for name, n in (("a", 3), ("b-s1", 2), ("empty", 0), ("b-seed2", 1))]
+def line(plotted):
+    return plotted.get_xdata().tolist(), plotted.get_ydata().tolist()
+
+
+def test_curves_stand_over_steps_and_over_seconds(make_run, axes_of, tmp_path):
+    runs = [
+        make_run("a-s0", [(8, 1.0, [1.0, 2.0]), (16, 2.0, None), (24, 5.0, [3.0, 4.0])]),
+        make_run("a-s1", [(8, 2.0, [2.0, 3.0]), (24, 4.0, [6.0, 7.0])], seed=1),
+        make_run("b-s0", [(8, 9.0, None)], clip=1),
+        make_run("empty"),
+    ]
     path = draw(runs, tmp_path / "x.png")
     assert path.read_bytes().startswith(PNG)
-    (axes,) = axes_of
-    training, held_out, other, _, sibling = axes.lines[:5]
-    assert training.get_xdata().tolist() == [8, 16, 24]
-    assert training.get_ydata().tolist() == [1.5, 3.0, 4.5]
-    assert held_out.get_xdata().tolist() == [8, 24]
-    assert held_out.get_ydata().tolist() == [1.5, 1.5]
-    assert other.get_xdata().tolist() == [8, 16]
-    assert held_out.get_color() == training.get_color() != other.get_color()
-    assert other.get_color() == sibling.get_color()  # another seed of the same experiment
-    told = axes.get_legend()
-    labels = [text.get_text() for text in told.get_texts()]
-    colors = [line.get_color() for line in told.get_lines()]
-    assert labels == ["a", "b"]
-    assert colors == [training.get_color(), other.get_color()]
+    ((steps, clock),) = axes_of
+    first, first_dots, _, second_dots, _, mean, other, _ = steps.lines
+    assert line(first) == ([8, 16, 24], [2.0, 2.0, 2.0])  # it lived [1, 3] every time
+    assert line(first_dots) == ([8, 24], [1.5, 3.5])
+    assert line(second_dots) == ([8, 24], [2.5, 6.5])
+    assert line(mean) == ([8, 24], [2.0, 5.0])
+    assert first.get_color() == mean.get_color() != other.get_color()
+    (band,) = steps.collections
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices.tolist()}
+    assert corners == {(8, 1.5), (8, 2.5), (24, 3.5), (24, 6.5)}
+    told = steps.get_legend()
+    assert [text.get_text() for text in told.get_texts()] == ["a", "b"]
+    # Over seconds both seeds are known from 2 to 4 s: 2, 2.5 and 3 of the first are interpolated.
+    assert line(clock.lines[5]) == ([2, 4], [(2.0 + 2.5) / 2, (3.0 + 6.5) / 2])
+    assert "wall-clock" in clock.get_xlabel()
+
+
+def test_without_seconds_there_is_one_panel(make_run, axes_of, tmp_path):
+    draw([make_run("old", [(8, None, [1.0])])], tmp_path / "x.png")
+    ((steps,),) = axes_of
+    assert steps.get_xlabel() == "env steps"
+
+
+def test_curves_meet_on_the_costs_they_share():
+    x, scores = on_one_grid(
+        [
+            (np.asarray([0.0, 10.0, 30.0]), np.asarray([0.0, 1.0, 2.0])),
+            (np.asarray([5.0, 20.0]), np.asarray([4.0, 7.0])),
+        ]
+    )
+    assert x.tolist() == [5.0, 10.0, 20.0]
+    np.testing.assert_allclose(scores, [[0.5, 1.0, 1.5], [4.0, 5.0, 7.0]])
+
+
+def test_curves_that_share_no_cost_have_no_mean(make_run, axes_of, tmp_path):
+    runs = [make_run("a-s0", [(8, 1.0, [1.0])]), make_run("a-s1", [(16, 2.0, [2.0])], seed=1)]
+    draw(runs, tmp_path / "x.png")
+    ((steps, _),) = axes_of
+    assert len(steps.lines) == 5 and not steps.collections
 
 
 def test_nothing_to_draw_is_said(make_run, axes_of, tmp_path):
     with pytest.raises(TrmrlError, match="nothing to draw: .*empty logged nothing"):
-        draw([make_run("empty", 0)], tmp_path / "x.png")
+        draw([make_run("empty")], tmp_path / "x.png")
     assert not (tmp_path / "x.png").exists()
 
 
 @pytest.mark.parametrize("name", ["nowhere/x.png", "x.nonsense"])
 def test_a_picture_that_cannot_be_written_is_one_line(make_run, axes_of, tmp_path, name):
     with pytest.raises(TrmrlError, match=f"cannot write .*{name}"):
-        draw([make_run("a", 1)], tmp_path / name)
+        draw([make_run("a", [(8, 1.0, None)])], tmp_path / name)

@@ -14,30 +14,18 @@ def run(tmp_path) -> Run:
     return run
 
 
-def evaluation(returns, **fields):
-    num_episodes = len(returns[0])
-    told = {"mean": [1.5] * num_episodes, "ci95_low": [1.0] * num_episodes}
-    told["ci95_high"] = [2.25] * num_episodes
-    return {
-        "split": "test",
-        "num_tasks": len(returns),
-        "num_episodes": num_episodes,
-        "env_steps": 12_000,
-        "returns": returns,
-        "return_per_episode": told,
-    } | fields
-
-
-def test_short_trials_show_every_episode(run):
+def test_short_trials_show_every_episode(run, evaluation):
     run.write_evaluation("test", evaluation([[1.0, 2.0], [2.0, 1.0]]))
     run.write_evaluation("ood", evaluation([[1.0]], split="ood"))
+    run.write_evaluation("test-sampled", evaluation([[1.0]], explore=True))
     assert table([run]).splitlines()[2:] == [
-        "| mine-s3 | ood | 1 | 12,000 | 1.5 (1.0 to 2.2) |",
-        "| mine-s3 | test | 2 | 12,000 | 1.5 (1.0 to 2.2), then 1.5 (1.0 to 2.2) |",
+        "| mine-s3 | ood | mode | 1 | 12,000 | 1.5 (1.0 to 2.2) |",
+        "| mine-s3 | test | sampled | 1 | 12,000 | 1.5 (1.0 to 2.2) |",
+        "| mine-s3 | test | mode | 2 | 12,000 | 1.5 (1.0 to 2.2), then 1.5 (1.0 to 2.2) |",
     ]
 
 
-def test_long_trials_show_their_sum(run):
+def test_long_trials_show_their_sum(run, evaluation):
     """Sums 4 and 8: mean 6, standard error 2, and 1.96 of those either way."""
     run.write_evaluation("test", evaluation([[1.0] * 4, [2.0] * 4]))
     assert table([run]).splitlines()[-1].endswith("| 6.000 ± 3.920 a trial |")
@@ -50,7 +38,7 @@ def test_nothing_evaluated_is_said(run):
         table([run])
 
 
-def test_a_damaged_evaluation_is_said(run):
+def test_a_damaged_evaluation_is_said(run, evaluation):
     path = run.write_evaluation("test", evaluation([[1.0]]))
     path.write_text(path.read_text()[:30])
     with pytest.raises(TrmrlError, match="mine-s3.*test.json is damaged"):

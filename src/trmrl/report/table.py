@@ -5,6 +5,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from trmrl.report.experiments import with_interval
 from trmrl.run import EVALUATIONS, Run
 from trmrl.types import TrmrlError
 
@@ -17,17 +18,30 @@ def table(runs: list[Run]) -> str:
     Trials of few episodes show the mean return of each with its 95 % interval over tasks; longer
     ones the return of the whole trial. Raises `TrmrlError` if nothing was evaluated.
     """
-    rows = [(run.path.name, record) for run in runs for record in _evaluations(run)]
+    rows = [(run.path.name, record) for run in runs for record in evaluations(run)]
     if not rows:
         raise TrmrlError(f"no evaluations in {', '.join(str(run.path) for run in runs)}")
-    lines = ["| run | split | tasks | env steps | return |", "|---|---|---|---|---|"]
-    for name, record in rows:
-        cells = name, record["split"], record["num_tasks"], f"{record['env_steps']:,}"
-        lines.append(f"| {' | '.join(map(str, cells))} | {_returns(record)} |")
-    return "\n".join(lines)
+    told = lambda record: [record["split"], actions(record), record["num_tasks"]]
+    return markdown(
+        ["run", "split", "actions", "tasks", "env steps", "return"],
+        [[name, *told(record), record["env_steps"], _returns(record)] for name, record in rows],
+    )
 
 
-def _evaluations(run: Run) -> list[dict[str, Any]]:
+def markdown(header: list[str], rows: list[list[Any]]) -> str:
+    """Return a Markdown table; whole numbers get thousands separators."""
+    cell = lambda value: f"{value:,}" if isinstance(value, int) else str(value)
+    line = lambda cells: f"| {' | '.join(map(cell, cells))} |"
+    return "\n".join([line(header), "|" + "---|" * len(header), *map(line, rows)])
+
+
+def actions(record: dict[str, Any]) -> str:
+    """Return how an evaluation chose its actions: the policy's mode, or sampled."""
+    return "sampled" if record.get("explore") else "mode"
+
+
+def evaluations(run: Run) -> list[dict[str, Any]]:
+    """Return every evaluation stored in a run folder; raises `TrmrlError` if one is damaged."""
     paths = sorted((run.path / EVALUATIONS).glob("*.json"))
     return [_read(path) for path in paths]
 
@@ -50,4 +64,4 @@ def _returns(record: dict[str, Any]) -> str:
         margin = 1.96 * statistics.stdev(whole) / len(whole) ** 0.5 if len(whole) > 1 else 0.0
         return f"{statistics.fmean(whole):.3f} ± {margin:.3f} a trial"
     columns = zip(episodes["mean"], episodes["ci95_low"], episodes["ci95_high"], strict=True)
-    return ", then ".join(f"{mean:.1f} ({low:.1f} to {high:.1f})" for mean, low, high in columns)
+    return ", then ".join(with_interval(mean, (low, high)) for mean, low, high in columns)

@@ -21,7 +21,7 @@ ROOMS = {
     "agents/_base.py": ("types.py",),
     "agents/": ("types.py", "nets/", "ops/"),
     "config.py": ("types.py", "agents/", "nets/"),
-    "recipes/": ("types.py", "agents/", "nets/", "config.py"),
+    "recipes/": ("types.py", "agents/", "nets/", "envs/", "config.py"),
     "trial.py": ("types.py", "agents/_base.py", "envs/_base.py"),
     "evaluate.py": ("types.py", "agents/_base.py", "envs/_base.py", "trial.py", "ops/", "run.py"),
     "train.py": (

@@ -6,10 +6,22 @@ Lives here: the numbers we tuned, on small worlds first. Does not live here: pub
 from trmrl.agents._sgd import OptimizerConfig
 from trmrl.agents.memory_ppo import MemoryPPO, PPOConfig
 from trmrl.config import Config
+from trmrl.envs import make
 from trmrl.nets._core import AbstractCoreConfig
 from trmrl.nets.heads import HeadConfig
+from trmrl.types import Discrete
 
 LOCOMOTION_STEPS = {"half-cheetah-dir": 4_000_000}
+# Worlds that are cheap to step, and pay for remembering everything since the trial began.
+SMALL = "bandit-", "tabular-", "grid-navi", "dark-", "point-robot"
+SMALL_TRIALS = 400_000  # a budget in trials
+SMALL_ROWS = 25_600  # lived between updates, where trials are long enough
+MAX_LANES = 1_024
+
+
+def is_small(env: str) -> bool:
+    """Return whether an env is one whose trials our agents see whole."""
+    return env.startswith(SMALL)
 
 
 def default_config(
@@ -21,28 +33,39 @@ def default_config(
     env_steps: int | None,
 ) -> Config:
     """Return our setting for an env, with the given core; `chunk_length` as in `PPOConfig`."""
-    family = _bandit if env.startswith("bandit-") else _locomotion
-    return family(env, agent_name, core, chunk_length, env_steps)
+    setting = _small if is_small(env) else _locomotion
+    return setting(env, agent_name, core, chunk_length, env_steps)
 
 
-def _bandit(
+def _small(
     env: str, agent_name: str, core: AbstractCoreConfig, chunk_length: int, env_steps: int | None
 ) -> Config:
-    budget = 4_000_000 if env_steps is None else env_steps
+    spec = make(env).spec
+    trial_length = spec.num_episodes * spec.horizon
+    num_lanes = min(max(SMALL_ROWS // trial_length, 16), MAX_LANES)
+    budget = SMALL_TRIALS * trial_length if env_steps is None else env_steps
     agent = MemoryPPO(
         core=core,
-        normalize_obs=False,
+        normalize_obs=not isinstance(spec.action_space, Discrete),
         ppo=PPOConfig(
             gamma=0.99,
             gae_lambda=0.95,
             num_passes=4,
-            minibatch_size=2_560,
+            minibatch_size=num_lanes * trial_length // 4,
             chunk_length=chunk_length,
             bootstrap=False,
         ),
         optimizer=OptimizerConfig(learning_rate=1e-3, decay_end=budget, final_factor=0.05),
     )
-    return Config(env, agent_name, "default", agent, env_steps=budget, num_lanes=1_024)
+    return Config(
+        env,
+        agent_name,
+        "default",
+        agent,
+        env_steps=budget,
+        num_lanes=num_lanes,
+        eval_every=budget // 20,
+    )
 
 
 def _locomotion(

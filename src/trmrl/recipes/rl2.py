@@ -7,7 +7,7 @@ from trmrl.nets._core import AbstractCoreConfig
 from trmrl.nets.gru import GRUConfig
 from trmrl.nets.heads import HeadConfig
 from trmrl.nets.lstm import LSTMConfig
-from trmrl.recipes._default import default_config
+from trmrl.recipes._default import default_config, is_small
 from trmrl.types import TrmrlError
 
 CHUNK = 50  # steps between truncations of the gradient, where a trial has hundreds
@@ -26,7 +26,7 @@ def lstm(env: str, env_steps: int | None = None) -> Config:
 
 def _default(env: str, agent_name: str, core: AbstractCoreConfig, env_steps: int | None) -> Config:
     """Short trials are unrolled whole; long ones in chunks, from the memory stored before each."""
-    chunk_length = 0 if env.startswith("bandit-") else CHUNK
+    chunk_length = 0 if is_small(env) else CHUNK
     return default_config(env, agent_name, core, chunk_length=chunk_length, env_steps=env_steps)
 
 

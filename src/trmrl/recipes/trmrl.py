@@ -7,7 +7,7 @@ from trmrl.agents.memory_ppo import MemoryPPO, PPOConfig
 from trmrl.config import Config
 from trmrl.nets.heads import HeadConfig
 from trmrl.nets.transformer import TransformerConfig
-from trmrl.recipes._default import default_config
+from trmrl.recipes._default import default_config, is_small
 from trmrl.types import TrmrlError
 
 PAPER_EPOCH = 8_000  # environment steps: 20 tasks, 2 episodes, 200 steps
@@ -118,7 +118,7 @@ def default(env: str, env_steps: int | None = None) -> Config:
 
 def ours(agent_name: str, env: str, env_steps: int | None, **core_fields: Any) -> Config:
     """Return our setting under a name, with some fields of its `TransformerConfig` changed."""
-    context = "trial" if env.startswith("bandit-") else "window"
+    context = "trial" if is_small(env) else "window"
     window, chunk_length = {"trial": (0, 0), "window": (5, 1)}[context]
     core = TransformerConfig(
         context, window, width=64, num_heads=4, num_layers=2, hidden=256, **core_fields

@@ -106,6 +106,7 @@ def test_what_is_finished_is_not_lived_again(swept, capsys, monkeypatch):
 
 
 @needs_ray
+@pytest.mark.full
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sweep_saves_its_runs_and_says_how_to_go_on(tmp_path, how):
     """Ctrl-C reaches the whole group; a scheduler ends the one process that it started."""
@@ -122,7 +123,8 @@ def test_an_interrupted_sweep_saves_its_runs_and_says_how_to_go_on(tmp_path, how
     assert f"saved; the same command goes on with the runs in {tmp_path}\n" in told
     run = Run.open(folder(tmp_path, 0))
     with run.lock():  # nobody trains it any more
-        assert int(restore(run)[2].updates) == run.metrics()[-1]["updates"]
+        # The last update may be told and not yet kept; going on, the run tells it anew.
+        assert run.metrics()[-1]["updates"] - int(restore(run)[2].updates) in (0, 1)
 
 
 def test_without_ray_a_sweep_says_what_it_needs(tmp_path, monkeypatch):

@@ -53,7 +53,11 @@ def test_the_yardsticks_are_ordered_as_theory_has_them():
     assert blind < thompson() < best_possible() < clairvoyant
 
 
-@pytest.mark.parametrize("agent_name", AGENTS)
+# One transformer and one recurrent core in every run; their kin take as long, each.
+MARKS = {name: () if name in ("trmrl", "rl2") else pytest.mark.full for name in AGENTS}
+
+
+@pytest.mark.parametrize("agent_name", [pytest.param(n, marks=MARKS[n]) for n in AGENTS])
 def test_it_learns(agent_name):
     """Clearly above blind, which is 5.00: two thirds of the way to the Bayes optimum, 6.02.
 

@@ -7,11 +7,13 @@ import pytest
 from trmrl.envs import ENVS, make
 
 # Published with one set for both; each says so on its page.
-ONE_SET = {"half-cheetah-dir", "grid-navi"}
+ONE_SET = {
+    "half-cheetah-dir", "half-cheetah-crippled", "ant-dir", "ant-dir-radian", "grid-navi",
+}  # fmt: skip
 # Drawn afresh from an interval each time: two draws are hardly ever the same.
 CONTINUOUS = {
     "bandit-n10-k5", "bandit-n100-k10", "tabular-n10", "semicircle", "navigation-2d",
-    "half-cheetah-vel",
+    "half-cheetah-vel", "half-cheetah-vel-delayed", "humanoid-dir",
 }  # fmt: skip
 NUM_TASKS = 10_000
 

@@ -43,7 +43,8 @@ def _small(
     spec = make(env).spec
     trial_length = spec.num_episodes * spec.horizon
     num_lanes = min(max(SMALL_ROWS // trial_length, 16), MAX_LANES)
-    budget = SMALL_TRIALS * trial_length if env_steps is None else env_steps
+    usual = SMALL_TRIALS * trial_length
+    budget = usual if env_steps is None else env_steps
     agent = MemoryPPO(
         core=core,
         normalize_obs=not isinstance(spec.action_space, Discrete),
@@ -64,7 +65,7 @@ def _small(
         agent,
         env_steps=budget,
         num_lanes=num_lanes,
-        eval_every=budget // 20,
+        eval_every=usual // 20,
     )
 
 

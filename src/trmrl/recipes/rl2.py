@@ -3,6 +3,7 @@
 from trmrl.agents._sgd import OptimizerConfig
 from trmrl.agents.memory_ppo import MemoryPPO, PPOConfig
 from trmrl.config import Config
+from trmrl.envs import make
 from trmrl.nets._core import AbstractCoreConfig
 from trmrl.nets.gru import GRUConfig
 from trmrl.nets.heads import HeadConfig
@@ -10,7 +11,7 @@ from trmrl.nets.lstm import LSTMConfig
 from trmrl.recipes._default import default_config, is_small
 from trmrl.types import TrmrlError
 
-CHUNK = 50  # steps between truncations of the gradient, where a trial has hundreds
+MAX_CHUNK = 50  # steps between truncations of the gradient, where a trial has hundreds
 PROMP_EPOCH = 40_000  # environment steps: 100 tasks, 2 episodes, 200 steps
 
 
@@ -26,7 +27,10 @@ def lstm(env: str, env_steps: int | None = None) -> Config:
 
 def _default(env: str, agent_name: str, core: AbstractCoreConfig, env_steps: int | None) -> Config:
     """Short trials are unrolled whole; long ones in chunks, from the memory stored before each."""
-    chunk_length = 0 if is_small(env) else CHUNK
+    spec = make(env).spec
+    trial_length = spec.num_episodes * spec.horizon
+    longest = max(c for c in range(1, MAX_CHUNK + 1) if trial_length % c == 0)
+    chunk_length = 0 if is_small(env) else longest
     return default_config(env, agent_name, core, chunk_length=chunk_length, env_steps=env_steps)
 
 

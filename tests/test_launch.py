@@ -17,9 +17,15 @@ from trmrl.run import METRICS, Run
 from trmrl.train import restore, train
 from trmrl.types import TrmrlError
 
-needs_ray = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="Ray (trmrl[sweep]) is not installed"
-)
+HAS_RAY = importlib.util.find_spec("ray") is not None
+
+
+def needs_ray(test):
+    """Ray takes most of a minute to start, work and stop: too long for every run."""
+    skip = pytest.mark.skipif(not HAS_RAY, reason="Ray (trmrl[sweep]) is not installed")
+    return pytest.mark.full(skip(test))
+
+
 PROGRAM = "from trmrl.cli import main; main()"
 TINY = """bandit-n4-k2 --agents rl2 --num-lanes 2 --eval-every 16 --eval-tasks 3
     --agent.core.width 4 --agent.head.hidden 4 --agent.ppo.num-passes 1""".split()
@@ -106,7 +112,6 @@ def test_what_is_finished_is_not_lived_again(swept, capsys, monkeypatch):
 
 
 @needs_ray
-@pytest.mark.full
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sweep_saves_its_runs_and_says_how_to_go_on(tmp_path, how):
     """Ctrl-C reaches the whole group; a scheduler ends the one process that it started."""

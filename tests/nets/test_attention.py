@@ -37,6 +37,14 @@ def test_attend_by_definition(query_rows):
     np.testing.assert_allclose(found, reference(query, KEY, VALUE, mask), atol=1e-5)
 
 
+def test_one_query_on_a_long_cache_by_definition():
+    noise = np.random.default_rng(2)
+    query, key, value = (noise.normal(size=(2, rows, 6)) for rows in (1, 40, 40))
+    mask = noise.random((2, 1, 40)) < 0.5
+    found = attend(*floats(query, key, value), jnp.asarray(mask), HEADS)
+    np.testing.assert_allclose(found, reference(query, key, value, mask), atol=1e-5)
+
+
 def test_one_mask_serves_all_lanes():
     q, k, v = floats(QUERY, KEY, VALUE)
     one, both = jnp.asarray(MASK[:1]), jnp.asarray(np.repeat(MASK[:1], 2, axis=0))

@@ -1,7 +1,7 @@
 """Multi-head attention on short sequences, with a gradient written out.
 
-Lives here: one function, and the derivative of its general case. Does not live here: projections, or which rows may look
-at which.
+Lives here: one function, and the derivative of its general case. Does not live here: projections,
+or which rows may look at which.
 """
 
 from typing import Any

@@ -84,6 +84,7 @@ def _locomotion(
             minibatch_size=1_280,
             chunk_length=chunk_length,
             value_coef=2.0,
+            entropy_coef=0.005,  # without it some gaits fall beyond the speeds trained for
         ),
         optimizer=OptimizerConfig(learning_rate=1e-3, decay_end=budget, final_factor=0.05),
     )

@@ -50,6 +50,9 @@ class Paid(AbstractEnvs):
 class Bonus(AbstractAgent):
     """Its action is 10 in the first episode and 20 in the second; exploring adds noise."""
 
+    lanes_per_task: int = 1
+    num_tasks: int = 0
+
     def init(self, spec, *, key):
         raise NotImplementedError
 
@@ -71,8 +74,8 @@ class Bonus(AbstractAgent):
 
 def scored(**options):
     options = {"num_tasks": 6, "agent_name": "bonus", "env_steps": 77} | options
-    envs = options.pop("envs", Paid())
-    return evaluate(Bonus(), jnp.asarray(10.0), envs, **options)
+    envs, agent = options.pop("envs", Paid()), options.pop("agent", Bonus())
+    return evaluate(agent, jnp.asarray(10.0), envs, **options)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +97,17 @@ def by_hand(tasks, num_episodes=K):
 def test_returns_are_the_sums_of_the_rows_that_happened(evaluation):
     assert {task["days"] for task in evaluation.tasks} == {1, 2, 3}
     np.testing.assert_allclose(evaluation.returns, by_hand(evaluation.tasks), rtol=1e-6)
+
+
+def test_the_return_of_several_lanes_on_a_task_is_their_mean():
+    """Exploring lanes differ; the mean of many is what their common task pays."""
+    tripled = scored(agent=Bonus(lanes_per_task=3), explore=True)
+    alone = scored(explore=True)
+    assert tripled.tasks == alone.tasks
+    assert np.asarray(tripled.returns).shape == np.asarray(alone.returns).shape == (6, K)
+    crowd = scored(agent=Bonus(lanes_per_task=2_000), explore=True, num_tasks=3)
+    noise = np.sqrt(H / 2_000)
+    np.testing.assert_allclose(crowd.returns, by_hand(crowd.tasks), atol=5 * noise)
 
 
 def test_what_an_idle_lane_is_paid_is_never_read():

@@ -20,7 +20,7 @@ from trmrl.config import Config
 from trmrl.envs import ENVS
 from trmrl.envs._base import AbstractEnvs, host_scan
 from trmrl.run import CHECKPOINT, CONFIG, LOCK, METRICS, Run
-from trmrl.train import conclude, is_concluded, restore, train
+from trmrl.train import _draw, conclude, is_concluded, restore, train
 from trmrl.types import Continuous, EnvSpec, Outcome, TrmrlError, replace
 
 
@@ -327,3 +327,26 @@ def test_on_the_command_line_a_curse_exits_with_2(tmp_path, monkeypatch, capsys)
     )
     assert re.fullmatch(expected, told.err.rstrip("\n"))
     assert (path / CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize("host", [False, True])
+def test_agents_with_tasks_of_their_own_meet_them_in_a_ring(drift, host):
+    """Five tasks of two lanes each, six lanes a trial: three tasks, then two and the first."""
+    envs = drift(host)
+    agent = SimpleNamespace(num_tasks=5, lanes_per_task=2)
+    draw = lambda updates, seed: jax.tree.map(
+        np.asarray,
+        _draw(agent, envs, 6, jnp.asarray(updates), key=jax.random.key(seed)),
+    )
+    ring = [draw(updates, seed=updates) for updates in range(6)]
+    lanes = np.concatenate([tasks.start for tasks in ring]).reshape((-1, 2))
+    np.testing.assert_array_equal(lanes[:, 0], lanes[:, 1])
+    assert len(set(lanes[:5, 0].tolist())) == 5
+    np.testing.assert_array_equal(lanes[:, 0], np.resize(lanes[:5, 0], 18))
+    np.testing.assert_array_equal(draw(2, seed=9).drift, ring[2].drift)
+
+
+def test_agents_without_meet_fresh_ones(drift):
+    agent = SimpleNamespace(num_tasks=0, lanes_per_task=1)
+    draw = lambda seed: _draw(agent, drift(), 4, jnp.asarray(0), key=jax.random.key(seed)).start
+    assert len({*np.asarray(draw(0)).tolist(), *np.asarray(draw(1)).tolist()}) == 8

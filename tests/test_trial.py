@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trmrl.agents._base import AbstractAgent
-from trmrl.trial import run_trial
+from trmrl.trial import run_trial, sample_tasks
 from trmrl.types import Decision
 
 K, H, B = 3, 6, 4
@@ -20,6 +20,9 @@ class Counting(AbstractAgent):
 
     `extras` are the steps that `adapt` found valid in all episodes so far.
     """
+
+    lanes_per_task: int = 1
+    num_tasks: int = 0
 
     def init(self, spec, *, key):
         raise NotImplementedError
@@ -140,6 +143,37 @@ def test_an_idle_lane_learns_nothing_and_adapts_once_per_episode(lived):
     digested = lived.trial.decision.extras
     np.testing.assert_array_equal(digested[0], 0)
     np.testing.assert_array_equal(digested[1:, 0], np.cumsum(lived.steps, axis=0)[:-1])
+
+
+class Steadfast(Counting):
+    """It keeps one number a task, which acting reads and episodes change."""
+
+    def start(self, model, num_lanes):
+        return {"told": jnp.zeros(num_lanes // self.lanes_per_task)}
+
+    def act(self, model, memory, timestep, *, explore, key):
+        told = memory["told"].repeat(self.lanes_per_task)
+        return memory, Decision(jnp.stack([told, told], axis=-1), told, told)
+
+    def adapt(self, model, memory, episode, *, key):
+        reward = jnp.where(episode.valid, episode.outcome.reward, 0.0).sum(axis=0)
+        return {"told": reward.reshape((-1, self.lanes_per_task)).sum(axis=1)}
+
+
+@pytest.mark.parametrize("host", [False, True])
+def test_lanes_of_a_task_share_a_mind_that_acting_leaves_alone(drift, host):
+    envs, agent = drift(host, num_episodes=K), Steadfast(lanes_per_task=2)
+    tasks = sample_tasks(agent, envs, "train", 3, key=KEY)
+    assert {leaf.shape for leaf in jax.tree.leaves(tasks)} == {(6,)}
+    for leaf in jax.tree.leaves(tasks):
+        np.testing.assert_array_equal(leaf[0::2], leaf[1::2])
+        assert len(set(np.asarray(leaf).tolist())) == 3
+    trial = run_trial(agent, None, envs, tasks, explore=False, key=KEY)
+    trial = jax.tree.map(np.asarray, trial)
+    paid = np.where(trial.valid, trial.outcome.reward, 0.0).sum(axis=1)  # [K, B]
+    both = (paid[:, 0::2] + paid[:, 1::2]).repeat(2, axis=1)
+    told = np.concatenate([np.zeros((1, 6)), both[:-1]])
+    np.testing.assert_allclose(trial.decision.value, told[:, None].repeat(H, axis=1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("host", [False, True])

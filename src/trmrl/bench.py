@@ -19,7 +19,7 @@ from trmrl.agents._base import AbstractAgent
 from trmrl.envs import make
 from trmrl.envs._base import AbstractEnvs
 from trmrl.recipes import recipe
-from trmrl.trial import run_trial
+from trmrl.trial import run_trial, sample_tasks
 from trmrl.types import Continuous, Trajectory
 
 Product = tuple[int, int, int, int]  # batch, rows, columns, contracted
@@ -30,9 +30,11 @@ SHARE = 0.01  # products below this share of the FLOPs are not timed on their ow
 def bench(env: str, agent_name: str, recipe_name: str, num_lanes: int) -> Iterator[str]:
     """Yield lines that tell both ratios for an experiment's agent in `num_lanes` worlds."""
     config = recipe(env, agent_name, recipe_name)
-    envs, agent = make(env), config.agent
+    envs, agent = make(env, config.num_episodes), config.agent
     train_state = agent.init(envs.spec, key=jax.random.key(0))
-    tasks = envs.sample_tasks("train", num_lanes, key=jax.random.key(1))
+    tasks = sample_tasks(
+        agent, envs, "train", num_lanes // agent.lanes_per_task, key=jax.random.key(1)
+    )
     live = envs.jit(lambda model, key: run_trial(agent, model, envs, tasks, explore=True, key=key))
     trial = live(train_state.model, jax.random.key(2))
     num_steps = int(np.size(trial.valid))

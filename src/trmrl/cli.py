@@ -85,7 +85,7 @@ def _train(args: list[str]) -> None:
     from trmrl.envs import make
     from trmrl.train import train
 
-    configs.check(config, make(config.env).spec)
+    configs.check(config, make(config.env, config.num_episodes).spec)
     path = options.run or Path("runs") / _label(config)
     try:
         with _progress(config.env_steps) as (show, begin):
@@ -110,7 +110,7 @@ def _sweep(args: list[str]) -> None:
     from trmrl.train import is_concluded
 
     for config in experiments:
-        configs.check(config, make(config.env).spec)
+        configs.check(config, make(config.env, config.num_episodes).spec)
     cells = [Cell(config, options.out / _label(config)) for config in experiments]
     finished = lambda cell: is_concluded(cell.config, Run(cell.path))
     left = [cell for cell in cells if not finished(cell)]

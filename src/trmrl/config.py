@@ -14,8 +14,9 @@ from typing import Any, Literal
 import equinox as eqx
 
 from trmrl.agents._base import AbstractAgent
+from trmrl.agents._ppo import PPOConfig
 from trmrl.agents._sgd import OptimizerConfig
-from trmrl.agents.memory_ppo import MemoryPPO, PPOConfig
+from trmrl.agents.memory_ppo import MemoryPPO
 from trmrl.nets.gru import GRUConfig
 from trmrl.nets.gtrxl import GTrXLConfig
 from trmrl.nets.heads import HeadConfig
@@ -29,7 +30,8 @@ class Config(eqx.Module):
     """Everything a training run depends on.
 
     env_steps: the budget, counted over all lanes and never exceeded: training ends when another
-    trial might not fit. num_lanes: tasks a trial is lived on at once.
+    trial might not fit. num_lanes: worlds a trial is lived in at once. num_episodes: of a trial
+    (0: as many as the family has).
     eval_every and save_every: environment steps between evaluations on held-out tasks
     (0: only at the end) and between checkpoints.
     """
@@ -40,6 +42,7 @@ class Config(eqx.Module):
     agent: AbstractAgent
     env_steps: int
     num_lanes: int
+    num_episodes: int = 0
     seed: int = 0
     eval_every: int = 0
     eval_tasks: int = 100
@@ -70,6 +73,7 @@ LIMITS: dict[type, dict[str, tuple[int | float, int | float]]] = {
     Config: {
         "env_steps": (1, LARGEST),
         "num_lanes": (1, INF),
+        "num_episodes": (0, INF),
         "seed": (0, 2**32 - 1),
         "eval_every": (0, INF),
         "eval_tasks": (1, INF),
@@ -84,6 +88,7 @@ LIMITS: dict[type, dict[str, tuple[int | float, int | float]]] = {
         "chunk_length": (0, INF),
         "stop_kl": (0, INF),
         "value_coef": (0, INF),
+        "entropy_final_factor": (0, 1),
     },
     OptimizerConfig: {
         "learning_rate": (0, INF),
@@ -129,6 +134,15 @@ def _check_chunks(agent: MemoryPPO, spec: EnvSpec) -> str | None:
     return None
 
 
+def _check_lanes(config: "Config", spec: EnvSpec) -> str | None:
+    per_task, ring = config.agent.lanes_per_task, config.agent.num_tasks
+    if config.num_lanes % per_task:
+        return f"num_lanes is {config.num_lanes}, expected a multiple of {per_task}, a task's lanes"
+    if 0 < ring < config.num_lanes // per_task:
+        return f"num_lanes is {config.num_lanes}, more than the {ring} tasks trained on have"
+    return _check_budget(config, spec)
+
+
 def _check_budget(config: "Config", spec: EnvSpec) -> str | None:
     trial = config.num_lanes * spec.num_episodes * spec.horizon
     if config.env_steps < trial:
@@ -151,7 +165,7 @@ def _check_transformer(core: TransformerConfig, spec: EnvSpec) -> str | None:
 
 # What numbers must be to each other and to the world: a complaint that begins with the field.
 RELATIONS: dict[type, Callable[[Any, EnvSpec], str | None]] = {
-    Config: _check_budget,
+    Config: _check_lanes,
     MemoryPPO: _check_chunks,
     TransformerConfig: _check_transformer,
     GTrXLConfig: _check_heads,

@@ -17,7 +17,7 @@ from jaxtyping import PyTree
 from trmrl.agents._base import AbstractAgent
 from trmrl.envs._base import AbstractEnvs
 from trmrl.ops.bootstrap import bootstrap_interval
-from trmrl.trial import run_trial
+from trmrl.trial import run_trial, sample_tasks
 from trmrl.types import TrmrlError
 
 
@@ -64,7 +64,7 @@ def evaluate(
     mean over tasks. Raises `TrmrlError` on an unknown split.
     """
     task_key, trial_key = jax.random.split(jax.random.key(seed))
-    tasks = envs.sample_tasks(split, num_tasks, key=task_key)
+    tasks = sample_tasks(agent, envs, split, num_tasks, key=task_key)
     returns = np.asarray(
         _compiled(agent, envs, num_episodes, explore)(model, tasks, trial_key), np.float64
     ).T
@@ -86,7 +86,7 @@ def evaluate(
             "ci95_high": high.tolist(),
         },
         returns=returns.tolist(),
-        tasks=_rows(tasks, num_tasks),
+        tasks=_rows(tasks, agent.lanes_per_task),
     )
 
 
@@ -94,20 +94,24 @@ def evaluate(
 def _compiled(
     agent: AbstractAgent, envs: AbstractEnvs, num_episodes: int | None, explore: bool
 ) -> Callable:
-    """Return the returns `[K, B]` of a trial, as a function of model, tasks and key."""
+    """Return the returns `[K, num_tasks]` of a trial, as a function of model, tasks and key.
+
+    Where an agent has several lanes on a task, its return is their mean.
+    """
 
     def live(model, tasks, key):
         trial = run_trial(
             agent, model, envs, tasks, num_episodes=num_episodes, explore=explore, key=key
         )
-        return jnp.where(trial.valid, trial.outcome.reward, 0.0).sum(axis=1)
+        total = jnp.where(trial.valid, trial.outcome.reward, 0.0).sum(axis=1)
+        return total.reshape((len(total), -1, agent.lanes_per_task)).mean(axis=2)
 
     return envs.jit(live)
 
 
-def _rows(tasks: PyTree, num_tasks: int) -> list[Any]:
+def _rows(tasks: PyTree, lanes_per_task: int) -> list[Any]:
     """Return each task's numbers on their own, as JSON values."""
     named = jax.tree_util.tree_flatten_with_path(tasks)[0]
     name = lambda path: jax.tree_util.keystr(path, simple=True, separator=".")
-    columns = {name(path): np.asarray(leaf).tolist() for path, leaf in named}
-    return [{key: column[i] for key, column in columns.items()} for i in range(num_tasks)]
+    columns = {name(path): np.asarray(leaf)[::lanes_per_task].tolist() for path, leaf in named}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

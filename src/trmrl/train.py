@@ -21,9 +21,19 @@ from trmrl.envs import make
 from trmrl.envs._base import AbstractEnvs
 from trmrl.evaluate import Evaluation, evaluate
 from trmrl.run import Run
-from trmrl.trial import run_trial
-from trmrl.types import EnvSpec, Metrics, TrainState, Trajectory, TrmrlError, replace
+from trmrl.trial import run_trial, sample_tasks
+from trmrl.types import (
+    EnvSpec,
+    Metrics,
+    PRNGKey,
+    Task,
+    TrainState,
+    Trajectory,
+    TrmrlError,
+    replace,
+)
 
+TASK_SEED = 1337  # of the tasks of agents that train on a fixed set; the same for every seed
 Show = Callable[[dict[str, Any]], None]
 
 
@@ -41,7 +51,7 @@ def train(
     config or another process trains in it, or on a number that is not finite; the last good
     checkpoint is kept either way.
     """
-    envs = make(config.env)
+    envs = make(config.env, config.num_episodes)
     configs.check(config, envs.spec)
     run = _claim(config, path)
     with run.lock():
@@ -101,11 +111,23 @@ def build_iteration(
 
     def iterate(train_state: TrainState) -> tuple[TrainState, Metrics]:
         key, task_key, trial_key = jax.random.split(train_state.key, 3)
-        tasks = envs.sample_tasks("train", num_lanes, key=task_key)
+        tasks = _draw(agent, envs, num_lanes, train_state.updates, key=task_key)
         trial = run_trial(agent, train_state.model, envs, tasks, explore=True, key=trial_key)
         return learn(replace(train_state, key=key), trial)
 
     return envs.jit(iterate)
+
+
+def _draw(
+    agent: AbstractAgent, envs: AbstractEnvs, num_lanes: int, updates: jax.Array, *, key: PRNGKey
+) -> Task:
+    """Return the tasks of the next trial: fresh ones, or the next of the agent's own, in a ring."""
+    num_fresh = num_lanes // agent.lanes_per_task
+    if not agent.num_tasks:
+        return sample_tasks(agent, envs, "train", num_fresh, key=key)
+    ring = sample_tasks(agent, envs, "train", agent.num_tasks, key=jax.random.key(TASK_SEED))
+    lanes = (updates * num_lanes + jnp.arange(num_lanes)) % (agent.num_tasks * agent.lanes_per_task)
+    return jax.tree.map(lambda x: x[lanes], ring)
 
 
 def describe(trial: Trajectory) -> Metrics:
@@ -161,13 +183,15 @@ def is_concluded(config: Config, run: Run) -> bool:
     """Return whether the folder holds this very experiment, trained and evaluated to its end."""
     if not run.exists() or configs.differences(config, configs.from_json(run.config())):
         return False
-    return all(run.has_evaluation(name) for name in conclusions(make(config.env).spec))
+    return all(
+        run.has_evaluation(name) for name in conclusions(make(config.env, config.num_episodes).spec)
+    )
 
 
 def restore(run: Run) -> tuple[Config, AbstractEnvs, TrainState]:
     """Return what a run folder holds: its config, its worlds and its newest checkpoint."""
     config = configs.from_json(run.config())
-    envs = make(config.env)
+    envs = make(config.env, config.num_episodes)
     return config, envs, run.restore(_fresh(config, envs))
 
 

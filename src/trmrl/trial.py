@@ -32,11 +32,25 @@ def compiled_act(agent: AbstractAgent, treedef: Any, explore: bool) -> Callable:
         model = jax.tree.unflatten(treedef, leaves)
         step_key = jax.random.fold_in(key, t)
         seen, decision = agent.act(model, memory, timestep, explore=explore, key=step_key)
-        lane = lambda x: valid.reshape((-1,) + (1,) * (x.ndim - 1))
-        memory = jax.tree.map(lambda new, old: jnp.where(lane(new), new, old), seen, memory)
-        return memory, decision
+
+        def freeze(new, old):
+            if new is old:  # acting left it as it was
+                return old
+            return jnp.where(valid.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)
+
+        return jax.tree.map(freeze, seen, memory), decision
 
     return act
+
+
+def sample_tasks(
+    agent: AbstractAgent, envs: AbstractEnvs, split: str, num_tasks: int, *, key: PRNGKey
+) -> Task:
+    """Draw tasks, each for as many neighboring lanes as the agent asks for."""
+    tasks = envs.sample_tasks(split, num_tasks, key=key)
+    if agent.lanes_per_task == 1:
+        return tasks
+    return jax.tree.map(lambda x: x.repeat(agent.lanes_per_task, axis=0), tasks)
 
 
 def run_trial(

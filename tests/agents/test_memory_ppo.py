@@ -209,9 +209,9 @@ def hand_rows():
 def test_surrogate_by_hand(small_agent):
     """New policy: 0.7 and 0.3 everywhere, time first as the losses read it."""
     rows, valid = hand_rows()
-    agent = small_agent("gru", clip=0.2, entropy_coef=0.1)
+    agent = small_agent("gru", clip=0.2)
     policy = Categorical(jnp.broadcast_to(jnp.log(jnp.array([0.7, 0.3])), (2, 3, 2)))
-    loss, metrics = agent._surrogate(policy, rows)
+    loss, metrics = agent._surrogate(policy, rows, jnp.asarray(0.1))
     gains, kls = [], []
     ratios = [(0.7 / 0.5, 1.0), (0.3 / 0.25, -1.0), (0.3 / 0.6, 2.0), (0.7 / 0.5, 0.5),
               (0.7 / 0.9, -3.0)]  # fmt: skip
@@ -226,6 +226,17 @@ def test_surrogate_by_hand(small_agent):
     assert valid.sum() == len(ratios)
     # 1.4, 0.5, 1.4 and 0.78 lie outside; 1.2 is on the edge, where a float may fall either way.
     assert float(metrics["clip_fraction"]) in (pytest.approx(0.8), pytest.approx(1.0))
+
+
+@pytest.mark.parametrize(
+    ("env_steps", "expected"),
+    [(0, 0.04), (1_000, 0.04), (2_000, 0.025), (3_000, 0.01), (9_000, 0.01)],
+)
+def test_entropy_bonus_falls_in_a_line_over_the_decay(small_agent, env_steps, expected):
+    """Half way from 1,000 to 3,000 steps, half way from 0.04 to a quarter of it."""
+    optimizer = OptimizerConfig(decay="exponential", decay_start=1_000, decay_end=3_000)
+    agent = small_agent("gru", entropy_coef=0.04, entropy_final_factor=0.25, optimizer=optimizer)
+    assert float(agent._entropy_coef(jnp.asarray(env_steps))) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("kind", ["squared", "gaussian"])
@@ -251,7 +262,7 @@ def test_joint_loss_adds_the_value_loss_times_its_coefficient(small_agent, taugh
     network = before.model.network
     losses = jax.jit(
         lambda network, batch: [
-            loss(network, batch)[0]
+            loss(network, batch, jnp.asarray(0.1))[0]
             for loss in (agent._joint_loss, agent._policy_loss, agent._value_loss)
         ]
     )
@@ -291,7 +302,8 @@ def test_better_actions_become_likelier(small_agent, taught):
 
     @jax.jit
     def learn(network, batch):
-        gradient, _ = jax.grad(agent._policy_loss, has_aux=True)(network, batch)
+        loss = lambda network: agent._policy_loss(network, batch, jnp.zeros(()))
+        gradient, _ = jax.grad(loss, has_aux=True)(network)
         step = jax.tree.map(lambda p, g: p - 0.01 * g, network, gradient)
         return agent._read(step, batch)[0]
 

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from trmrl.envs import ENVS, make
-from trmrl.types import TrmrlError
+from trmrl.types import TrmrlError, replace
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,10 @@ def test_looking_at_the_menu_cooks_nothing():
 
     code = "import sys, trmrl.envs; assert 'mujoco' not in sys.modules, 'imported'"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", ["grid-navi", "grid-navi+task", "tabular-n3"])
+def test_a_trial_has_the_episodes_asked_for(name):
+    usual, longer = make(name).spec, make(name, num_episodes=7).spec
+    assert usual.num_episodes != 7
+    assert longer == replace(usual, num_episodes=7)

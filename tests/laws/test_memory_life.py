@@ -1,6 +1,7 @@
 """A memory is cleared exactly at its scope's start, frozen while idle, and its lane's alone."""
 
 import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,9 @@ K, H, B, WINDOW = 3, 6, 4, 3
 
 class Spy(AbstractAgent):
     """An agent that tells its memory before and after every step."""
+
+    lanes_per_task: ClassVar[int] = 1
+    num_tasks: ClassVar[int] = 0
 
     inner: AbstractAgent
 

@@ -56,7 +56,7 @@ def replayed(agent, model, rows, chunk_length, forget=False):
         if forget:
             batch = replace(batch, memory0=None)
         policy, value = agent._read(model.network, batch)
-        _, metrics = agent._surrogate(policy, batch)
+        _, metrics = agent._surrogate(policy, batch, jnp.zeros(()))
         time_first = lambda x: jnp.swapaxes(x, 0, 1)
         ratio = jnp.exp(policy.log_prob(time_first(batch.action)) - time_first(batch.log_prob))
         return ratio, value, batch.valid, metrics

@@ -22,7 +22,13 @@ class AbstractAgent(eqx.Module):
 
     start: an empty mind. act: one decision per lane. adapt: what happens to a mind between two
     episodes of a trial. update: what a finished trial teaches.
+
+    `lanes_per_task` neighboring lanes live on one task and share a mind. Training tasks come from
+    `num_tasks`, always the same and in the same order (0: drawn afresh for every trial).
     """
+
+    lanes_per_task: eqx.AbstractVar[int]
+    num_tasks: eqx.AbstractVar[int]
 
     @abc.abstractmethod
     def init(self, spec: EnvSpec, *, key: PRNGKey) -> TrainState:
@@ -30,7 +36,7 @@ class AbstractAgent(eqx.Module):
 
     @abc.abstractmethod
     def start(self, model: PyTree, num_lanes: int) -> Memory:
-        """Return an empty memory, every leaf with leading axis `num_lanes`."""
+        """Return an empty memory; leaves that `act` changes have leading axis `num_lanes`."""
 
     @abc.abstractmethod
     def act(

@@ -38,11 +38,14 @@ class OptimizerConfig(eqx.Module):
     max_grad_norm: float = 0.5
     target_kl: float = 0.0
 
+    def elapsed(self, env_steps: Int[jax.Array, ""]) -> Float[jax.Array, ""]:
+        """Return the share of the decay that is over, 0 to 1."""
+        span = max(self.decay_end - self.decay_start, 1)
+        return jnp.clip((env_steps - self.decay_start).astype(jnp.float32) / span, 0.0, 1.0)
+
     def factor(self, env_steps: Int[jax.Array, ""]) -> Float[jax.Array, ""]:
         """Return what the schedule multiplies the step size by."""
-        span = max(self.decay_end - self.decay_start, 1)
-        elapsed = (env_steps - self.decay_start).astype(jnp.float32) / span
-        elapsed = jnp.clip(elapsed, 0.0, 1.0)
+        elapsed = self.elapsed(env_steps)
         if self.decay == "exponential":
             return jnp.asarray(self.final_factor, jnp.float32) ** elapsed
         return 1.0 - (1.0 - self.final_factor) * elapsed

@@ -7,14 +7,15 @@ the mathematics of PPO (`ops/`), sequence models (`nets/`), or how weights step 
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float
 
 from trmrl.agents._base import AbstractAgent
+from trmrl.agents._ppo import PPOConfig, Rows, explained_variance, mean, standardize
 from trmrl.agents._sgd import OptimizerConfig, Passes, descend, start_progress
 from trmrl.nets._core import AbstractCore, AbstractCoreConfig
 from trmrl.nets.embed import token, token_size
@@ -36,42 +37,6 @@ from trmrl.types import (
     TrmrlError,
     replace,
 )
-
-
-class PPOConfig(eqx.Module):
-    """What is asked of a trial.
-
-    gamma, gae_lambda: discount per step, and of advantage estimates. clip: of the ratio.
-    num_passes over the trial, in minibatches of `minibatch_size` rows, each a set of chunks of
-    `chunk_length` steps (0: the whole trial). stop_kl: the passes of an update end when a
-    minibatch's divergence from the acting policy exceeds it (0: never).
-
-    value_loss: "squared", or "gaussian", the published likelihood with a learned width.
-    value_target: "lambda", advantage plus value, or "return", the published discounted return.
-    value_phase: "joint" adds `value_coef` times the value loss to the policy's; "after" takes all
-    value passes once the policy's are over, by the agent's `value_optimizer`.
-
-    credit_across_episodes: rewards of later episodes of a trial count for earlier ones; else every
-    episode is a stream of its own, which ends where the world or the clock ended it, and at the
-    latest with its slot. bootstrap: a stream that the clock cuts goes on in expectation (its last
-    row then serves only as the value of the row before); else the clock is an end like any other.
-    """
-
-    gamma: float = 0.95
-    gae_lambda: float = 0.9
-    clip: float = 0.2
-    num_passes: int = 4
-    minibatch_size: int = 1600
-    chunk_length: int = 1
-    stop_kl: float = 0.0
-    entropy_coef: float = 0.0
-    normalize_advantage: bool = True
-    value_loss: Literal["squared", "gaussian"] = "squared"
-    value_target: Literal["lambda", "return"] = "lambda"
-    value_phase: Literal["joint", "after"] = "joint"
-    value_coef: float = 0.5
-    credit_across_episodes: bool = True
-    bootstrap: bool = True
 
 
 class Critic(eqx.Module):
@@ -97,21 +62,6 @@ class Model(eqx.Module):
     return_moments: Moments
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Rows:
-    """A trial cut into `M` chunks of `C` rows, as the losses read it."""
-
-    memory0: Any  # before each chunk's first row, [M, ...]; None where that is always empty
-    token: Float[jax.Array, "*M C D"]
-    start: Bool[jax.Array, "*M C"]
-    valid: Bool[jax.Array, "*M C"]
-    action: Shaped[jax.Array, "*actions"]
-    log_prob: Float[jax.Array, "*M C"]
-    advantage: Float[jax.Array, "*M C"]
-    value_target: Float[jax.Array, "*M C"]
-
-
 class MemoryPPO(AbstractAgent):
     """PPO on the features of a memory core.
 
@@ -120,6 +70,9 @@ class MemoryPPO(AbstractAgent):
     normalize_obs, normalize_reward: by running moments, which change between updates only; rewards
     are divided by the deviation of their discounted sum, and shown to the agent as they are.
     """
+
+    lanes_per_task: ClassVar[int] = 1  # pyright: ignore[reportIncompatibleVariableOverride]
+    num_tasks: ClassVar[int] = 0  # pyright: ignore[reportIncompatibleVariableOverride]
 
     core: AbstractCoreConfig = TransformerConfig()
     head: HeadConfig = HeadConfig()
@@ -178,10 +131,13 @@ class MemoryPPO(AbstractAgent):
         batch = self._chunk(model, rows, advantage, value_target)
         chunks = max(self.ppo.minibatch_size // batch.token.shape[1], 1)
         passes = Passes(self.ppo.num_passes, chunks, self.ppo.stop_kl)
+        entropy_coef = self._entropy_coef(train_state.env_steps)
         for i, phase in enumerate(self._phases()):
             params, rest = eqx.partition(network, phase.part(network))
             params, optimizer[phase.name], phase_metrics = descend(
-                lambda p, b, phase=phase, rest=rest: phase.loss(eqx.combine(p, rest), b),
+                lambda p, b, phase=phase, rest=rest: phase.loss(
+                    eqx.combine(p, rest), b, entropy_coef
+                ),
                 params,
                 train_state.optimizer[phase.name],
                 batch,
@@ -192,7 +148,9 @@ class MemoryPPO(AbstractAgent):
             )
             network = eqx.combine(params, rest)
             metrics = phase_metrics | metrics
-        metrics["explained_variance"] = _explained(value_target, rows.decision.value, rows.valid)
+        metrics["explained_variance"] = explained_variance(
+            value_target, rows.decision.value, rows.valid
+        )
         state = TrainState(
             model=self._see(replace(model, network=network), rows, discount),
             optimizer=optimizer,
@@ -244,7 +202,7 @@ class MemoryPPO(AbstractAgent):
         num_chunks = num_rows // length
         tokens, start = self._tokens(model, rows.timestep)
         if self.ppo.normalize_advantage:
-            advantage = _standardize(advantage, rows.valid)
+            advantage = standardize(advantage, rows.valid)
         decision = rows.decision
         batch = Rows(
             None,
@@ -278,30 +236,42 @@ class MemoryPPO(AbstractAgent):
         )
         return network.policy(feature), self._value(network, feature, tokens)
 
-    def _policy_loss(self, network: Network, rows: Rows) -> tuple[jax.Array, Metrics]:
+    def _entropy_coef(self, env_steps: jax.Array) -> jax.Array:
+        """Return what the bonus weighs by now: a straight line over the decay of the step size."""
+        fall = 1.0 - self.ppo.entropy_final_factor
+        return self.ppo.entropy_coef * (1.0 - fall * self.optimizer.elapsed(env_steps))
+
+    def _policy_loss(
+        self, network: Network, rows: Rows, entropy_coef: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
         """Return the negative clipped surrogate, and what it was made of."""
         policy, _ = self._read(network, rows)
-        return self._surrogate(policy, rows)
+        return self._surrogate(policy, rows, entropy_coef)
 
-    def _surrogate(self, policy: Any, rows: Rows) -> tuple[jax.Array, Metrics]:
+    def _surrogate(
+        self, policy: Any, rows: Rows, entropy_coef: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
         action, old, advantage, valid = (
             jnp.swapaxes(x, 0, 1) for x in (rows.action, rows.log_prob, rows.advantage, rows.valid)
         )
         log_ratio = policy.log_prob(action) - old
         ratio = jnp.exp(log_ratio)
-        gain = _mean(clipped_surrogate(ratio, advantage, self.ppo.clip), valid)
-        entropy = _mean(policy.entropy(), valid)
+        gain = mean(clipped_surrogate(ratio, advantage, self.ppo.clip), valid)
+        entropy = mean(policy.entropy(), valid)
         clipped = jnp.abs(ratio - 1) > self.ppo.clip
         metrics = {
             "policy_loss": -gain,
             "entropy": entropy,
-            "kl": _mean(kl_estimate(log_ratio), valid),
-            "clip_fraction": _mean(clipped.astype(jnp.float32), valid),
+            "kl": mean(kl_estimate(log_ratio), valid),
+            "clip_fraction": mean(clipped.astype(jnp.float32), valid),
         }
-        return -gain - self.ppo.entropy_coef * entropy, metrics
+        return -gain - entropy_coef * entropy, metrics
 
-    def _value_loss(self, network: Network, rows: Rows) -> tuple[jax.Array, Metrics]:
+    def _value_loss(
+        self, network: Network, rows: Rows, entropy_coef: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
         """Return the value head's loss."""
+        del entropy_coef
         _, value = self._read(network, rows)
         return self._value_error(network, value, rows)
 
@@ -313,13 +283,15 @@ class MemoryPPO(AbstractAgent):
         if self.ppo.value_loss == "gaussian":
             log_std = network.critic.log_std
             loss = loss * jnp.exp(-2 * log_std) + log_std
-        loss = _mean(loss, jnp.swapaxes(rows.valid, 0, 1))
+        loss = mean(loss, jnp.swapaxes(rows.valid, 0, 1))
         return loss, {"value_loss": loss}
 
-    def _joint_loss(self, network: Network, rows: Rows) -> tuple[jax.Array, Metrics]:
+    def _joint_loss(
+        self, network: Network, rows: Rows, entropy_coef: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
         """Return policy and value losses added, from one reading."""
         policy, value = self._read(network, rows)
-        policy_loss, metrics = self._surrogate(policy, rows)
+        policy_loss, metrics = self._surrogate(policy, rows, entropy_coef)
         value_loss, value_metrics = self._value_error(network, value, rows)
         return policy_loss + self.ppo.value_coef * value_loss, metrics | value_metrics
 
@@ -361,21 +333,3 @@ class Phase:
         nothing = jax.tree.map(lambda _: False, network)
         paint = lambda part: jax.tree.map(lambda _: True, part)
         return eqx.tree_at(self.where, nothing, replace_fn=paint)
-
-
-def _mean(x: Float[jax.Array, "*axes"], valid: Bool[jax.Array, "*axes"]) -> Float[jax.Array, ""]:
-    return jnp.sum(jnp.where(valid, x, 0.0)) / jnp.maximum(valid.sum(dtype=x.dtype), 1.0)
-
-
-def _standardize(
-    x: Float[jax.Array, "*axes"], valid: Bool[jax.Array, "*axes"]
-) -> Float[jax.Array, "*axes"]:
-    mean = _mean(x, valid)
-    deviation = jnp.sqrt(_mean((x - mean) ** 2, valid))
-    return (x - mean) / (deviation + 1e-8)
-
-
-def _explained(target: jax.Array, value: jax.Array, valid: jax.Array) -> Float[jax.Array, ""]:
-    """Return the share of the targets' variance that the values predicted."""
-    variance = lambda x: _mean((x - _mean(x, valid)) ** 2, valid)
-    return 1.0 - variance(target - value) / (variance(target) + 1e-8)

@@ -5,7 +5,7 @@ import importlib
 from collections.abc import Callable
 
 from trmrl.envs._base import AbstractEnvs
-from trmrl.types import TrmrlError
+from trmrl.types import TrmrlError, replace
 
 
 def _lazily(module: str, maker: str, *args: str) -> Callable[..., AbstractEnvs]:
@@ -44,10 +44,11 @@ PATTERNS: dict[str, Callable[[str], AbstractEnvs]] = {
 }
 
 
-def make(name: str) -> AbstractEnvs:
+def make(name: str, num_episodes: int = 0) -> AbstractEnvs:
     """Return a family of worlds by name; `name+task` shows agents the task itself (the oracle).
 
-    Raises `TrmrlError` on a name nobody knows, with the nearest ones.
+    A trial has `num_episodes`, or the family's own number (0). Raises `TrmrlError` on a name nobody
+    knows, with the nearest ones.
     """
     base, plus, suffix = name.partition("+")
     makers = [make for start, make in PATTERNS.items() if base.startswith(start)]
@@ -55,6 +56,8 @@ def make(name: str) -> AbstractEnvs:
         near = difflib.get_close_matches(base, ENVS, n=3, cutoff=0.4) or list(ENVS)
         raise TrmrlError(f"unknown env {name!r}: did you mean {', '.join(near)}?")
     envs = ENVS[base]() if base in ENVS else makers[0](base)
+    if num_episodes:
+        envs = replace(envs, spec=replace(envs.spec, num_episodes=num_episodes))
     if not plus:
         return envs
     from trmrl.envs.oracle import show_task

@@ -54,6 +54,8 @@ def _small(
             num_passes=4,
             minibatch_size=num_lanes * trial_length // 4,
             chunk_length=chunk_length,
+            entropy_coef=0.04,  # without it long trials are played greedily
+            entropy_final_factor=0.0,
             bootstrap=False,
         ),
         optimizer=OptimizerConfig(learning_rate=1e-3, decay_end=budget, final_factor=0.05),

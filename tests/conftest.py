@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from trmrl.agents._base import AbstractAgent
 from trmrl.agents.memory_ppo import MemoryPPO, PPOConfig
 from trmrl.envs._base import AbstractEnvs, host_scan
 from trmrl.nets.gru import GRUConfig
@@ -94,6 +95,34 @@ def small_agent() -> Callable:
         return MemoryPPO(core=CORES[core], ppo=PPOConfig(**ppo), **chosen)
 
     return build
+
+
+class Herd(AbstractAgent):
+    """An agent that only says how its tasks lie on the lanes."""
+
+    lanes_per_task: int
+    num_tasks: int
+
+    def init(self, spec, *, key):
+        raise NotImplementedError
+
+    def start(self, model, num_lanes):
+        raise NotImplementedError
+
+    def act(self, model, memory, timestep, *, explore, key):
+        raise NotImplementedError
+
+    def adapt(self, model, memory, episode, *, key):
+        raise NotImplementedError
+
+    def update(self, train_state, trial):
+        raise NotImplementedError
+
+
+@pytest.fixture(scope="session")
+def herd() -> Callable:
+    """`herd(lanes_per_task, num_tasks)`: an agent that can do nothing else."""
+    return Herd
 
 
 @jax.tree_util.register_dataclass

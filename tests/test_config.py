@@ -163,3 +163,22 @@ def test_differences_show_both_sides(config):
     gru = changed(config, "agent.core", GRUConfig(width=64))
     assert "agent.core.num_layers: 2 here, '(none)' there" in configs.differences(config, gru)
     assert "agent.core.num_layers: '(none)' here, 2 there" in configs.differences(gru, config)
+
+
+@pytest.mark.parametrize(
+    ("per_task", "ring", "num_lanes", "complaint"),
+    [
+        (3, 0, 8, "num_lanes is 8, expected a multiple of 3"),
+        (2, 3, 8, "num_lanes is 8, more than the 3 tasks trained on have"),
+        (2, 4, 8, None),
+        (1, 0, 8, None),
+    ],
+)
+def test_lanes_must_suit_the_agents_tasks(herd, per_task, ring, num_lanes, complaint):
+    agent = herd(lanes_per_task=per_task, num_tasks=ring)
+    config = Config("any", "herd", "default", agent, env_steps=1_000, num_lanes=num_lanes)
+    if complaint is None:
+        configs.check(config, SPEC)
+        return
+    with pytest.raises(TrmrlError, match=complaint):
+        configs.check(config, SPEC)

@@ -330,10 +330,10 @@ def test_on_the_command_line_a_curse_exits_with_2(tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("host", [False, True])
-def test_agents_with_tasks_of_their_own_meet_them_in_a_ring(drift, host):
+def test_agents_with_tasks_of_their_own_meet_them_in_a_ring(drift, herd, host):
     """Five tasks of two lanes each, six lanes a trial: three tasks, then two and the first."""
     envs = drift(host)
-    agent = SimpleNamespace(num_tasks=5, lanes_per_task=2)
+    agent = herd(lanes_per_task=2, num_tasks=5)
     draw = lambda updates, seed: jax.tree.map(
         np.asarray,
         _draw(agent, envs, 6, jnp.asarray(updates), key=jax.random.key(seed)),
@@ -346,7 +346,7 @@ def test_agents_with_tasks_of_their_own_meet_them_in_a_ring(drift, host):
     np.testing.assert_array_equal(draw(2, seed=9).drift, ring[2].drift)
 
 
-def test_agents_without_meet_fresh_ones(drift):
-    agent = SimpleNamespace(num_tasks=0, lanes_per_task=1)
+def test_agents_without_meet_fresh_ones(drift, herd):
+    agent = herd(lanes_per_task=1, num_tasks=0)
     draw = lambda seed: _draw(agent, drift(), 4, jnp.asarray(0), key=jax.random.key(seed)).start
     assert len({*np.asarray(draw(0)).tolist(), *np.asarray(draw(1)).tolist()}) == 8

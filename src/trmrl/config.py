@@ -17,6 +17,7 @@ from trmrl.agents._base import AbstractAgent
 from trmrl.agents._ppo import PPOConfig
 from trmrl.agents._sgd import OptimizerConfig
 from trmrl.agents.memory_ppo import MemoryPPO
+from trmrl.agents.pearl import PEARL
 from trmrl.nets.gru import GRUConfig
 from trmrl.nets.gtrxl import GTrXLConfig
 from trmrl.nets.heads import HeadConfig
@@ -55,6 +56,7 @@ KINDS: dict[str, type] = {
         Config,
         MemoryPPO,
         PPOConfig,
+        PEARL,
         OptimizerConfig,
         HeadConfig,
         TransformerConfig,
@@ -89,6 +91,26 @@ LIMITS: dict[type, dict[str, tuple[int | float, int | float]]] = {
         "stop_kl": (0, INF),
         "value_coef": (0, INF),
         "entropy_final_factor": (0, 1),
+    },
+    PEARL: {
+        "num_tasks": (1, INF),
+        "latent": (1, INF),
+        "prior_episodes": (0, INF),
+        "context_episodes": (1, INF),
+        "context_size": (1, INF),
+        "encoder_hidden": (1, INF),
+        "hidden": (1, INF),
+        "capacity": (1, INF),
+        "warm_updates": (0, INF),
+        "num_steps": (1, INF),
+        "meta_batch": (1, INF),
+        "batch_size": (1, INF),
+        "learning_rate": (0, INF),
+        "gamma": (0, 1),
+        "tau": (0, 1),
+        "kl_coef": (0, INF),
+        "actor_penalty": (0, INF),
+        "reward_scale": (0, INF),
     },
     OptimizerConfig: {
         "learning_rate": (0, INF),
@@ -134,6 +156,18 @@ def _check_chunks(agent: MemoryPPO, spec: EnvSpec) -> str | None:
     return None
 
 
+def _check_store(agent: PEARL, spec: EnvSpec) -> str | None:
+    rows = spec.num_episodes * spec.horizon
+    if agent.capacity < rows:
+        return f"capacity is {agent.capacity}, less than the {rows} steps of a trial"
+    if agent.context_episodes > spec.num_episodes:
+        return (
+            f"context_episodes is {agent.context_episodes}, "
+            f"more than the {spec.num_episodes} of a trial"
+        )
+    return None
+
+
 def _check_lanes(config: "Config", spec: EnvSpec) -> str | None:
     per_task, ring = config.agent.lanes_per_task, config.agent.num_tasks
     if config.num_lanes % per_task:
@@ -167,6 +201,7 @@ def _check_transformer(core: TransformerConfig, spec: EnvSpec) -> str | None:
 RELATIONS: dict[type, Callable[[Any, EnvSpec], str | None]] = {
     Config: _check_lanes,
     MemoryPPO: _check_chunks,
+    PEARL: _check_store,
     TransformerConfig: _check_transformer,
     GTrXLConfig: _check_heads,
 }

@@ -43,6 +43,17 @@ def compiled_act(agent: AbstractAgent, treedef: Any, explore: bool) -> Callable:
     return act
 
 
+@functools.lru_cache(maxsize=64)
+def compiled_adapt(agent: AbstractAgent, treedef: Any) -> Callable:
+    """Return `adapt(leaves, memory, episode, key)`, compiled once per agent and kind of model."""
+
+    @jax.jit
+    def adapt(leaves, memory, episode, key):
+        return agent.adapt(jax.tree.unflatten(treedef, leaves), memory, episode, key=key)
+
+    return adapt
+
+
 def sample_tasks(
     agent: AbstractAgent, envs: AbstractEnvs, split: str, num_tasks: int, *, key: PRNGKey
 ) -> Task:
@@ -72,7 +83,7 @@ def run_trial(
     num_episodes = num_episodes or envs.spec.num_episodes
     num_lanes = jax.tree.leaves(tasks)[0].shape[0]
     leaves, treedef = jax.tree.flatten(model)
-    act = compiled_act(agent, treedef, explore)
+    act, adapt = compiled_act(agent, treedef, explore), compiled_adapt(agent, treedef)
     step = envs.step  # bound once: reaching a method of an Equinox module takes time
     yes, no = np.ones(num_lanes, bool), np.zeros(num_lanes, bool)
     lanes, steps = np.arange(num_lanes), np.arange(horizon, dtype=np.int32)
@@ -95,7 +106,7 @@ def run_trial(
 
         carry = env_state, memory, timestep, yes
         (_, memory, _, _), rows = envs.scan(interact, carry, steps)
-        memory = agent.adapt(model, memory, rows, key=adapt_key)
+        memory = adapt(leaves, memory, rows, adapt_key)
         last = rows.valid.sum(axis=0) - 1, lanes
         action = space.encode(rows.decision.action[last])
         return (memory, action, rows.outcome.reward[last], no), rows

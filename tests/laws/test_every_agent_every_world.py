@@ -16,7 +16,7 @@ import pytest
 from trmrl.envs import ENVS, make
 from trmrl.recipes import AGENTS, recipe
 from trmrl.trial import run_trial
-from trmrl.types import Discrete, replace
+from trmrl.types import Discrete, TrmrlError, replace
 
 B = 2
 SMALL = {  # whatever a recipe's records call these, they are made this small
@@ -29,6 +29,13 @@ SMALL = {  # whatever a recipe's records call these, they are made this small
     "value_size": 4,
     "num_passes": 1,
     "chunk_length": 5,
+    "encoder_hidden": 8,
+    "num_steps": 2,
+    "meta_batch": 2,
+    "batch_size": 4,
+    "context_size": 5,
+    "capacity": 120,
+    "lanes_per_task": 1,
 }
 
 
@@ -62,6 +69,11 @@ def finite(tree):
 def pairs():
     """Every pair of agent and world, all marked `full` but a few that cover both menus."""
     for agent_name, env in itertools.product(AGENTS, ENVS):
+        try:
+            recipe(env, agent_name)
+        except TrmrlError as refusal:
+            assert "has choices" in str(refusal)
+            continue
         usual = agent_name == "rl2" or env == "half-cheetah-dir"
         yield pytest.param(agent_name, env, marks=() if usual else pytest.mark.full)
 

@@ -9,12 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from trmrl.agents.pearl import PEARL
 from trmrl.config import Config
 from trmrl.run import METRICS, Run
 from trmrl.train import restore, train
 from trmrl.types import replace
 
-STEPS = {"bandit-n4-k2": 8, "half-cheetah-vel": 800}  # of an update on two lanes
+STEPS = {"bandit-n4-k2": 8, "half-cheetah-vel": 800, "point-robot": 80}  # of an update on two lanes
+
+STORING = PEARL(  # an agent whose state is mostly stored experience, and not all of it full
+    num_tasks=6, encoder_hidden=(8,), hidden=(8,), capacity=70, num_steps=3, meta_batch=2,
+    batch_size=4, context_size=5,
+)  # fmt: skip
 
 
 def bits(train_state):
@@ -47,6 +53,7 @@ def config_of(small_agent):
         agent = {
             "bandit-n4-k2": lambda: small_agent("gru", chunk_length=0, num_passes=2),
             "half-cheetah-vel": lambda: small_agent("window", chunk_length=1, num_passes=1),
+            "point-robot": lambda: STORING,
         }[env]()
         budget = updates * STEPS[env]
         fields = {"eval_tasks": 3, "save_every": 2 * STEPS[env]} | fields
@@ -78,7 +85,12 @@ def stop_at(updates, error):
 
 @pytest.mark.parametrize(
     ("env", "updates", "stops"),
-    [("bandit-n4-k2", 6, (1, 4)), ("bandit-n4-k2", 6, (6,)), ("half-cheetah-vel", 2, (1,))],
+    [
+        ("bandit-n4-k2", 6, (1, 4)),
+        ("bandit-n4-k2", 6, (6,)),
+        ("half-cheetah-vel", 2, (1,)),
+        ("point-robot", 5, (1, 3)),
+    ],
 )
 def test_an_interrupted_run_goes_on_as_if_it_never_stopped(
     config_of, unbroken, tmp_path, env, updates, stops

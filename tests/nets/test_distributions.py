@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from trmrl.nets.distributions import Categorical, Gaussian
+from trmrl.nets.distributions import Categorical, Gaussian, Squashed
 
 NOISE = np.random.default_rng(0)
 MEAN, LOG_STD = NOISE.normal(size=(2, 4, 3)).astype(np.float32)
@@ -85,3 +85,24 @@ def test_axes_are_free():
     policy = Gaussian(jnp.zeros((2, 3, 4)), jnp.zeros((2, 3, 4)))
     assert policy.log_prob(jnp.zeros((2, 3, 4))).shape == (2, 3)
     assert Categorical(jnp.zeros((2, 3, 4))).log_prob(jnp.zeros((2, 3), jnp.int32)).shape == (2, 3)
+
+
+def test_squashed_density_is_the_change_of_variables():
+    """`p(tanh u) = N(u) / (1 - tanh(u)^2)`, in float64 by another library."""
+    mean, log_std = np.array([[0.3, -0.8]] * 50), np.array([[-0.2, 0.4]] * 50)
+    policy = Squashed(Gaussian(jnp.asarray(mean, jnp.float32), jnp.asarray(log_std, jnp.float32)))
+    action, log_prob = (np.asarray(x, np.float64) for x in policy.sample(key=jax.random.key(0)))
+    u = np.arctanh(np.clip(action, -0.999, 0.999))
+    expected = stats.norm.logpdf(u, mean, np.exp(log_std)) - np.log(1 - np.tanh(u) ** 2)
+    inside = (np.abs(action) < 0.99).all(axis=1)
+    assert inside.sum() > 20
+    np.testing.assert_allclose(log_prob[inside], expected.sum(axis=1)[inside], rtol=1e-3, atol=1e-3)
+
+
+def test_squashed_density_is_finite_where_the_tangent_rounds_to_one():
+    policy = Squashed(Gaussian(jnp.full((1, 2), 40.0), jnp.zeros((1, 2))))
+    action, log_prob = policy.mode()
+    np.testing.assert_array_equal(action, 1.0)
+    # log(1 - tanh(u)^2) = log 4 - 2 u there, up to exp(-2 u).
+    expected = 2 * (stats.norm.logpdf(0.0) - (np.log(4.0) - 80.0))
+    assert float(log_prob[0]) == pytest.approx(expected, rel=1e-5)

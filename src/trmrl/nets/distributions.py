@@ -1,4 +1,4 @@
-"""Distributions over one action per row. Lives here: diagonal Gaussian and categorical."""
+"""Distributions over one action per row: Gaussian, Gaussian in a box, categorical."""
 
 import math
 
@@ -38,6 +38,32 @@ class Gaussian(eqx.Module):
         spread = jnp.exp(2 * (self.log_std - other.log_std))
         shift = ((self.mean - other.mean) * jnp.exp(-other.log_std)) ** 2
         return jnp.sum(other.log_std - self.log_std + 0.5 * (spread + shift - 1), axis=-1)
+
+
+class Squashed(eqx.Module):
+    """The hyperbolic tangent of independent normals: actions in `(-1, 1)`.
+
+    Actions come with their log density, since it cannot be had back from a rounded tangent. Both
+    are differentiable.
+    """
+
+    normal: Gaussian
+
+    def sample(self, *, key: PRNGKey) -> tuple[jax.Array, jax.Array]:
+        """Draw one action per row; returns `[..., A]` and its log density `[...]`."""
+        return self._squash(self.normal.sample(key=key))
+
+    def mode(self) -> tuple[jax.Array, jax.Array]:
+        """Return the image of the mean, and its log density."""
+        return self._squash(self.normal.mean)
+
+    def _squash(self, u: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return `tanh u` and `log N(u) - sum log(1 - tanh(u)^2)`.
+
+        The latter in a form that does not round to zero: `2 (log 2 - u - softplus(-2 u))`.
+        """
+        log_slope = jnp.sum(2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u)), axis=-1)
+        return jnp.tanh(u), self.normal.log_prob(u) - log_slope
 
 
 class Categorical(eqx.Module):

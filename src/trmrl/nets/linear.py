@@ -1,5 +1,7 @@
 """Affine maps over the last axis. Lives here: `Linear` and `MLP`. Weights are `[in, out]`."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -49,12 +51,21 @@ _product.defvjp(_forward, _backward)
 
 
 class MLP(eqx.Module):
-    """Tanh layers and a linear last one, Xavier weights and zero biases."""
+    """Layers with an activation and a linear last one, Xavier weights and zero biases."""
 
     layers: tuple[Linear, ...]
+    activation: Callable[[jax.Array], jax.Array] = eqx.field(static=True)
 
-    def __init__(self, sizes: tuple[int, ...], last_gain: float = 1.0, *, key: PRNGKey):
+    def __init__(
+        self,
+        sizes: tuple[int, ...],
+        last_gain: float = 1.0,
+        activation: Callable[[jax.Array], jax.Array] = jnp.tanh,
+        *,
+        key: PRNGKey,
+    ):
         """Build from `sizes = (in, hidden, ..., out)`; the last layer's weights get `last_gain`."""
+        self.activation = activation
         keys = jax.random.split(key, len(sizes) - 1)
         gains = [1.0] * (len(sizes) - 2) + [last_gain]
         self.layers = tuple(
@@ -65,5 +76,5 @@ class MLP(eqx.Module):
     def __call__(self, x: Float[jax.Array, "*axes in"]) -> Float[jax.Array, "*axes out"]:
         """Map `[..., in]` to `[..., out]`."""
         for layer in self.layers[:-1]:
-            x = jnp.tanh(layer(x))
+            x = self.activation(layer(x))
         return self.layers[-1](x)

@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Callable
 
 from trmrl.config import Config
-from trmrl.recipes import controls, gtrxl, rl2, snail, trmrl
+from trmrl.recipes import controls, gtrxl, pearl, rl2, snail, trmrl
 from trmrl.types import TrmrlError
 
 Recipe = Callable[[str, int | None], Config]
@@ -19,6 +19,7 @@ AGENTS: dict[str, dict[str, Recipe]] = {
     "rl2-lstm": {"default": rl2.lstm},
     "snail": {"default": snail.default},
     "gtrxl": {"default": gtrxl.default},
+    "pearl": {"default": pearl.default},
     "pre-norm": {"default": controls.pre_norm},
     "post-norm": {"default": controls.post_norm},
     "xavier": {"default": controls.xavier},

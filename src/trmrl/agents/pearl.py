@@ -1,0 +1,333 @@
+"""PEARL (Rakelly et al., 2019): a posterior over tasks, sampled anew for every episode, and SAC.
+
+What an agent carries is a belief about its task, a product of Gaussian factors, one per transition
+lived; acting reads one sample of it. Lives here: acting, adapting, and what a trial teaches. Does
+not live here: the mathematics (`ops/gaussian_product.py`, `ops/sac.py`), or stored experience
+(`_replay.py`).
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Float, Int
+
+from trmrl.agents._base import AbstractAgent
+from trmrl.agents._replay import (
+    Replay,
+    Transitions,
+    clear,
+    draw,
+    empty_replay,
+    store,
+    transitions,
+)
+from trmrl.nets.distributions import Gaussian, Squashed
+from trmrl.nets.linear import MLP
+from trmrl.ops.gaussian_product import factor, kl_to_prior, product
+from trmrl.ops.sac import soft_value, value_target
+from trmrl.types import (
+    Continuous,
+    Decision,
+    EnvSpec,
+    Memory,
+    Metrics,
+    PRNGKey,
+    Timestep,
+    TrainState,
+    Trajectory,
+    TrmrlError,
+)
+
+LOG_STD = -20.0, 2.0  # of the normal under the policy's tangent, as published
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Belief:
+    """What a lane knows of its task, and the guess it acts on in this episode."""
+
+    precision: Float[jax.Array, "B L"]  # sums over the transitions taken in so far
+    weighted: Float[jax.Array, "B L"]
+    z: Float[jax.Array, "B L"]  # drawn when the episode began
+    num_episodes: Int[jax.Array, " B"]  # taken in so far
+
+
+class Model(eqx.Module):
+    """Everything that learns: `encoder` and `actor` act; the critics and what they pursue teach."""
+
+    encoder: MLP
+    actor: MLP
+    critics: tuple[MLP, MLP]
+    target_critics: tuple[MLP, MLP]
+    log_temperature: Float[jax.Array, ""]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Stored:
+    """Experience of the training tasks."""
+
+    everything: Replay
+    context: Replay  # of a task's latest trial alone: what its belief is drawn from in learning
+
+
+class PEARL(AbstractAgent):
+    """Posterior sampling, and soft actor-critic on stored experience.
+
+    num_tasks: trained on, a ring of which every trial meets the next ones. latent: dimensions of
+    z. The first `prior_episodes` of a trial act on z from the prior, later ones on z from the
+    posterior given all before. `context_episodes`, the first of a task's latest trial, are what
+    its posterior is inferred from in learning, `context_size` rows at a time; `context_next_obs`
+    shows the encoder successors too.
+
+    An update stores its trial and takes `num_steps` gradient steps, each on `batch_size` rows of
+    each of `meta_batch` tasks met so far; the first `warm_updates` only store. `capacity` rows of a
+    task are kept. tau: by which target critics follow in a step. kl_coef: of the divergence from
+    the prior, summed over the tasks of a step, as published. actor_penalty: on squares of the
+    policy's mean and log deviation, before the tangent. Rewards are multiplied by `reward_scale`;
+    the temperature is 1, or tuned to an entropy of minus one nat an action if `tune_temperature`.
+
+    In the published code a value network and its slow copy stand where here the slow copies of both
+    critics do, with the policy's own action in the successor (Haarnoja et al., 2018b).
+    """
+
+    lanes_per_task: ClassVar[int] = 1  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    num_tasks: int = 100
+    latent: int = 5
+    prior_episodes: int = 2
+    context_episodes: int = 2
+    context_size: int = 100
+    context_next_obs: bool = False
+    encoder_hidden: tuple[int, ...] = (200, 200, 200)
+    hidden: tuple[int, ...] = (300, 300, 300)
+    capacity: int = 10_000
+    warm_updates: int = 0
+    num_steps: int = 2_000
+    meta_batch: int = 16
+    batch_size: int = 256
+    learning_rate: float = 3e-4
+    gamma: float = 0.99
+    tau: float = 0.005
+    kl_coef: float = 0.1
+    actor_penalty: float = 1e-3
+    reward_scale: float = 5.0
+    tune_temperature: bool = False
+
+    def init(self, spec: EnvSpec, *, key: PRNGKey) -> TrainState:
+        """Return fresh weights and empty stores for worlds like `spec`.
+
+        Raises `TrmrlError` unless actions are continuous.
+        """
+        if not isinstance(spec.action_space, Continuous):
+            raise TrmrlError(f"PEARL needs continuous actions, {spec.name} has choices")
+        keys = jax.random.split(key, 5)
+        obs, action = spec.obs_size, spec.action_space.size
+        row = obs + action + 1 + obs * self.context_next_obs
+        q_sizes = (obs + action + self.latent, *self.hidden, 1)
+        actor_sizes = (obs + self.latent, *self.hidden, 2 * action)
+        relu = jax.nn.relu
+        critics = MLP(q_sizes, 1.0, relu, key=keys[0]), MLP(q_sizes, 1.0, relu, key=keys[1])
+        model = Model(
+            MLP((row, *self.encoder_hidden, 2 * self.latent), 1.0, relu, key=keys[2]),
+            MLP(actor_sizes, 0.01, relu, key=keys[3]),
+            critics,
+            jax.tree.map(jnp.copy, critics),
+            jnp.zeros(()),
+        )
+        stored = Stored(
+            empty_replay(self.num_tasks, self.capacity, spec),
+            empty_replay(self.num_tasks, self.context_episodes * spec.horizon, spec),
+        )
+        zero = jnp.zeros((), jnp.int32)
+        optimizer = self._adam().init(_parts(model))
+        return TrainState(model, optimizer, stored, keys[4], env_steps=zero, updates=zero)
+
+    def start(self, model: Model, num_lanes: int) -> Memory:
+        """Return a belief with nothing in it; its first z is drawn when it first acts."""
+        del model
+        nothing = jnp.zeros((num_lanes, self.latent))
+        return Belief(nothing, nothing, nothing, jnp.zeros(num_lanes, jnp.int32))
+
+    def act(
+        self, model: Model, memory: Belief, timestep: Timestep, *, explore: bool, key: PRNGKey
+    ) -> tuple[Belief, Decision]:
+        """Answer with the policy's action for this episode's z, which is a sample either way."""
+        z_key, action_key = jax.random.split(key)
+        memory = self._begin(memory, timestep, z_key)
+        policy = _policy(model.actor, timestep.obs, memory.z)
+        action, log_prob = policy.sample(key=action_key) if explore else policy.mode()
+        q1, q2 = (_value(critic, timestep.obs, action, memory.z) for critic in model.critics)
+        return memory, Decision(action, log_prob, jnp.minimum(q1, q2))
+
+    def adapt(self, model: Model, memory: Belief, episode: Trajectory, *, key: PRNGKey) -> Belief:
+        """Take the factors of an episode's transitions into the belief."""
+        del key
+        rows = jax.tree.map(jnp.asarray, episode)
+        valid = rows.valid[..., None]
+        factors = factor(model.encoder(self._seen(transitions(rows))))
+        precision, weighted = (jnp.where(valid, x, 0.0).sum(axis=0) for x in factors)
+        return Belief(
+            memory.precision + precision,
+            memory.weighted + weighted,
+            memory.z,
+            memory.num_episodes + 1,
+        )
+
+    def update(self, train_state: TrainState, trial: Trajectory) -> tuple[TrainState, Metrics]:
+        """Store a trial `[K, H, B]`, forget its tasks' earlier context, and take gradient steps."""
+        key, step_key = jax.random.split(train_state.key)
+        trial = jax.tree.map(jnp.asarray, trial)
+        stored, num_met = self._store(train_state, trial)
+        keys = jax.random.split(step_key, self.num_steps)
+
+        def learn(learner):
+            step = lambda learner, key: self._step(learner, stored, num_met, key)
+            learner, metrics = jax.lax.scan(step, learner, keys)
+            return learner, jax.tree.map(jnp.mean, metrics)
+
+        learner = train_state.model, train_state.optimizer
+        shapes = jax.eval_shape(learn, learner)[1]
+        wait = lambda learner: (learner, jax.tree.map(lambda x: jnp.zeros(x.shape), shapes))
+        ready = train_state.updates >= self.warm_updates
+        (model, optimizer), metrics = jax.lax.cond(ready, learn, wait, learner)
+        state = TrainState(
+            model=model,
+            optimizer=optimizer,
+            replay=stored,
+            key=key,
+            env_steps=train_state.env_steps + trial.valid.sum(dtype=jnp.int32),
+            updates=train_state.updates + 1,
+        )
+        return state, metrics
+
+    def _begin(self, memory: Belief, timestep: Timestep, key: PRNGKey) -> Belief:
+        """Return the belief with a z of its own in lanes whose episode begins."""
+        start = jnp.asarray(timestep.trial_start)[:, None]
+        precision, weighted = (
+            jnp.where(start, 0.0, x) for x in (memory.precision, memory.weighted)
+        )
+        num_episodes = jnp.where(start[:, 0], 0, memory.num_episodes)
+        mean, variance = product(precision, weighted)
+        prior = (num_episodes < self.prior_episodes)[:, None]
+        mean, variance = jnp.where(prior, 0.0, mean), jnp.where(prior, 1.0, variance)
+        fresh = mean + jnp.sqrt(variance) * jax.random.normal(key, mean.shape)
+        z = jnp.where(jnp.asarray(timestep.episode_start)[:, None], fresh, memory.z)
+        return Belief(precision, weighted, z, num_episodes)
+
+    def _seen(self, rows: Transitions) -> jax.Array:
+        """Return transitions `[..., D]` as the encoder reads them."""
+        parts = [rows.obs, rows.action, rows.reward[..., None]]
+        return jnp.concatenate(parts + [rows.next_obs] * self.context_next_obs, axis=-1)
+
+    def _store(self, train_state: TrainState, trial: Trajectory) -> tuple[Stored, jax.Array]:
+        """Return the stores with a trial in them, and how many tasks have been met by then."""
+        stored, num_lanes = train_state.replay, trial.valid.shape[2]
+        before = train_state.updates * num_lanes
+        task = (before + jnp.arange(num_lanes)) % self.num_tasks
+        rows = trial.flatten_time()
+        first = jax.tree.map(lambda x: x[: self.context_episodes], trial).flatten_time()
+        everything = store(stored.everything, task, transitions(rows), rows.valid)
+        context = clear(stored.context, task)
+        context = store(context, task, transitions(first), first.valid)
+        return Stored(everything, context), jnp.minimum(before + num_lanes, self.num_tasks)
+
+    def _step(
+        self, learner: Any, stored: Stored, num_met: jax.Array, key: PRNGKey
+    ) -> tuple[Any, Metrics]:
+        """Take one gradient step of encoder and critics, actor, and temperature."""
+        model, optimizer = learner
+        task_key, context_key, batch_key, z_key, next_key, actor_key = jax.random.split(key, 6)
+        task = jax.random.randint(task_key, (self.meta_batch,), 0, num_met)
+        context = draw(stored.context, task, self.context_size, key=context_key)
+        rows = draw(stored.everything, task, self.batch_size, key=batch_key)
+        noise = jax.random.normal(z_key, (self.meta_batch, self.latent))
+
+        critic_loss = jax.grad(self._critic_loss, has_aux=True)
+        taught, (z, metrics) = critic_loss(
+            (model.encoder, model.critics), model, context, rows, noise, next_key
+        )
+        actor_loss = jax.grad(self._actor_loss, has_aux=True)
+        led, (log_prob, more) = actor_loss(model.actor, model, rows, z, actor_key)
+        surplus = -jnp.mean(log_prob) + rows.action.shape[-1]  # of entropy over its goal
+        gradient = taught, led, surplus if self.tune_temperature else jnp.zeros(())
+        parts = _parts(model)
+        with jax.numpy_dtype_promotion("standard"):  # optax raises floats to its integer counter
+            change, optimizer = self._adam().update(gradient, optimizer)
+        parts: Any = optax.apply_updates(parts, change)
+        (encoder, critics), actor, log_temperature = parts
+        target: Any = optax.incremental_update(critics, model.target_critics, self.tau)
+        metrics |= more | {"temperature": jnp.exp(model.log_temperature)}
+        return (Model(encoder, actor, critics, target, log_temperature), optimizer), metrics
+
+    def _critic_loss(
+        self,
+        taught: tuple[MLP, tuple[MLP, MLP]],
+        model: Model,
+        context: Transitions,
+        rows: Transitions,
+        noise: Float[jax.Array, "M L"],
+        key: PRNGKey,
+    ) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
+        """Return both critics' Bellman errors and the encoder's divergence; z, detached, beside.
+
+        `context` is `[M, C, ...]` and `rows` `[M, N, ...]`: the encoder learns from them alone.
+        """
+        encoder, critics = taught
+        factors = factor(encoder(self._seen(context)))
+        mean, variance = product(*(x.sum(axis=1) for x in factors))
+        z = _per_row(mean + jnp.sqrt(variance) * noise, rows)
+        target = jax.lax.stop_gradient(self._target(model, rows, z, key))
+        q1, q2 = (_value(critic, rows.obs, rows.action, z) for critic in critics)
+        error = jnp.mean((q1 - target) ** 2) + jnp.mean((q2 - target) ** 2)
+        kl = kl_to_prior(mean, variance)
+        metrics = {"critic_loss": error, "kl": jnp.mean(kl), "q": jnp.mean(q1)}
+        return error + self.kl_coef * jnp.sum(kl), (jax.lax.stop_gradient(z), metrics)
+
+    def _target(self, model: Model, rows: Transitions, z: jax.Array, key: PRNGKey) -> jax.Array:
+        """Return what the critics pursue, `[M, N]`."""
+        action, log_prob = _policy(model.actor, rows.next_obs, z).sample(key=key)
+        q1, q2 = (_value(critic, rows.next_obs, action, z) for critic in model.target_critics)
+        next_value = soft_value(q1, q2, log_prob, jnp.exp(model.log_temperature))
+        return value_target(
+            self.reward_scale * rows.reward, rows.terminated, next_value, self.gamma
+        )
+
+    def _actor_loss(
+        self, actor: MLP, model: Model, rows: Transitions, z: jax.Array, key: PRNGKey
+    ) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
+        """Return minus the soft value of the actor's own actions; their log densities beside."""
+        policy = _policy(actor, rows.obs, z)
+        action, log_prob = policy.sample(key=key)
+        q1, q2 = (_value(critic, rows.obs, action, z) for critic in model.critics)
+        value = jnp.mean(soft_value(q1, q2, log_prob, jnp.exp(model.log_temperature)))
+        width = jnp.mean(policy.normal.mean**2) + jnp.mean(policy.normal.log_std**2)
+        metrics = {"actor_loss": -value, "entropy": -jnp.mean(log_prob)}
+        return self.actor_penalty * width - value, (jax.lax.stop_gradient(log_prob), metrics)
+
+    def _adam(self) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate)
+
+
+def _parts(model: Model) -> tuple:
+    """Return what gradients reach, by the loss it comes from."""
+    return (model.encoder, model.critics), model.actor, model.log_temperature
+
+
+def _per_row(z: Float[jax.Array, "M L"], rows: Transitions) -> Float[jax.Array, "M N L"]:
+    return jnp.broadcast_to(z[:, None], (*rows.reward.shape, z.shape[-1]))
+
+
+def _policy(actor: MLP, obs: jax.Array, z: jax.Array) -> Squashed:
+    """Return the policy at rows `[..., D]`, given `z` `[..., L]`."""
+    mean, log_std = jnp.split(actor(jnp.concatenate([obs, z], axis=-1)), 2, axis=-1)
+    return Squashed(Gaussian(mean, jnp.clip(log_std, *LOG_STD)))
+
+
+def _value(critic: MLP, obs: jax.Array, action: jax.Array, z: jax.Array) -> jax.Array:
+    """Return a critic's value at rows `[..., D]`, `[..., A]`, `[..., L]`."""
+    return critic(jnp.concatenate([obs, action, z], axis=-1))[..., 0]

@@ -1,0 +1,81 @@
+"""Stored experience: what happened is kept, in its task's ring, and nothing else."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trmrl.agents._replay import Transitions, clear, draw, empty_replay, store
+from trmrl.types import Continuous, EnvSpec
+
+P, C, D, A = 4, 5, 3, 2
+SPEC = EnvSpec("any", D, Continuous(A), horizon=4, num_episodes=2)
+
+
+def rows(tell):
+    """Transitions `[T, B]` that all tell the numbers `tell`."""
+    tell = np.asarray(tell, np.float32)
+    wide = lambda size: jnp.asarray(np.repeat(tell[..., None], size, axis=-1))
+    return Transitions(
+        wide(D), wide(A) + 0.5, jnp.asarray(tell), jnp.asarray(tell % 2 == 1), -wide(D)
+    )
+
+
+def kept(replay, task):
+    """What a task's ring tells, in no order."""
+    filled = min(int(replay.count[task]), C)
+    return sorted(np.asarray(replay.rows.reward[task, :filled]).tolist())
+
+
+@pytest.fixture
+def replay():
+    """Tasks 2 and 0 lived three steps; in task 0 the second never happened."""
+    tell = np.array([[1, 10], [2, 20], [3, 30]])
+    valid = np.array([[True, True], [True, False], [True, True]])
+    return store(empty_replay(P, C, SPEC), jnp.array([2, 0]), rows(tell), jnp.asarray(valid))
+
+
+def test_what_happened_is_kept_under_its_task(replay):
+    np.testing.assert_array_equal(replay.count, [2, 0, 3, 0])
+    assert kept(replay, 2) == [1.0, 2.0, 3.0]
+    assert kept(replay, 0) == [10.0, 30.0]
+    assert kept(replay, 1) == []
+
+
+def test_the_oldest_rows_go_first(replay):
+    more = jnp.ones((4, 1), bool)
+    replay = store(replay, jnp.array([2]), rows([[4], [5], [6], [7]]), more)
+    assert int(replay.count[2]) == 7
+    assert kept(replay, 2) == [3.0, 4.0, 5.0, 6.0, 7.0]
+    assert kept(replay, 0) == [10.0, 30.0]
+
+
+def test_fields_of_a_row_stay_together(replay):
+    drawn = draw(replay, jnp.array([2, 0, 2]), 50, key=jax.random.key(0))
+    np.testing.assert_array_equal(drawn.obs, drawn.reward[..., None].repeat(D, axis=-1))
+    np.testing.assert_array_equal(drawn.action, drawn.reward[..., None].repeat(A, axis=-1) + 0.5)
+    np.testing.assert_array_equal(drawn.next_obs, -drawn.obs)
+    np.testing.assert_array_equal(drawn.terminated, drawn.reward % 2 == 1)
+
+
+def test_draws_are_uniform_over_what_the_task_lived(replay):
+    drawn = draw(replay, jnp.array([0, 2]), 3_000, key=jax.random.key(1))
+    for lane, expected in ((0, [10.0, 30.0]), (1, [1.0, 2.0, 3.0])):
+        told, count = np.unique(np.asarray(drawn.reward[lane]), return_counts=True)
+        assert told.tolist() == expected
+        share = 1 / len(expected)
+        assert np.abs(count / 3_000 - share).max() < 5 * np.sqrt(share * (1 - share) / 3_000)
+
+
+def test_a_full_ring_is_drawn_from_all_around(replay):
+    replay = store(replay, jnp.array([2]), rows([[4], [5], [6], [7]]), jnp.ones((4, 1), bool))
+    drawn = draw(replay, jnp.array([2]), 500, key=jax.random.key(2))
+    assert set(np.asarray(drawn.reward).ravel().tolist()) == {3.0, 4.0, 5.0, 6.0, 7.0}
+
+
+def test_cleared_tasks_begin_anew(replay):
+    replay = clear(replay, jnp.array([2]))
+    np.testing.assert_array_equal(replay.count, [2, 0, 0, 0])
+    replay = store(replay, jnp.array([2]), rows([[8]]), jnp.ones((1, 1), bool))
+    assert kept(replay, 2) == [8.0]
+    assert kept(replay, 0) == [10.0, 30.0]

@@ -1,0 +1,20 @@
+"""Soft values and their targets, worked by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from trmrl.ops.sac import soft_value, value_target
+
+
+def test_the_lesser_critic_counts_and_surprise_is_worth_something():
+    found = soft_value(
+        jnp.array([1.0, 5.0]), jnp.array([2.0, 3.0]), jnp.array([-1.0, 2.0]), jnp.asarray(0.5)
+    )
+    np.testing.assert_allclose(found, [1.0 + 0.5, 3.0 - 1.0])
+
+
+def test_nothing_follows_where_the_world_ended_the_episode():
+    found = value_target(
+        jnp.array([1.0, 1.0]), jnp.array([False, True]), jnp.array([10.0, 10.0]), 0.9
+    )
+    np.testing.assert_allclose(found, [10.0, 1.0])

@@ -1,18 +1,20 @@
 """A controller in somebody else's loop takes the very actions that `run_trial` takes."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import trmrl
 from trmrl import config as configs
+from trmrl.agents._base import AbstractAgent
 from trmrl.config import Config
 from trmrl.controller import Controller
 from trmrl.envs import ENVS, make
 from trmrl.run import Run
 from trmrl.train import restore
 from trmrl.trial import run_trial
-from trmrl.types import TrmrlError, replace
+from trmrl.types import Decision, TrmrlError, replace
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +83,78 @@ def test_it_acts_as_in_a_trial_and_forgets_on_reset(saved, env, core):
         assert not np.array_equal(remembering, first)
 
 
+class Digesting(AbstractAgent):
+    """Its actions tell all that `adapt` was shown of earlier episodes, but how they ended."""
+
+    lanes_per_task: int = 1
+    num_tasks: int = 0
+
+    def init(self, spec, *, key):
+        raise NotImplementedError
+
+    def start(self, model, num_lanes):
+        return jnp.zeros(num_lanes // self.lanes_per_task)
+
+    def act(self, model, memory, timestep, *, explore, key):
+        told = jnp.tanh(0.1 * memory.repeat(self.lanes_per_task))
+        action = jnp.stack([told, model * told], axis=-1) + 0.1 * jnp.asarray(timestep.obs)
+        return memory, Decision(action, told, told)
+
+    def adapt(self, model, memory, episode, *, key):
+        rows = jax.tree.map(jnp.asarray, episode)
+        step = jnp.arange(len(rows.valid), dtype=jnp.float32)[:, None]
+        told = (
+            rows.outcome.reward * (step + 1)
+            + (rows.outcome.next_obs + 2 * rows.timestep.obs + rows.decision.action).sum(axis=-1)
+            + 3 * rows.timestep.prev_reward
+        )
+        told = jnp.where(rows.valid, told, 0.0).sum(axis=0)
+        return memory + told.reshape((-1, self.lanes_per_task)).mean(axis=1)
+
+    def update(self, train_state, trial):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("lanes_per_task", [1, 3])
+def test_it_adapts_between_episodes_as_a_trial_does(drift, currents, lanes_per_task):
+    """Told what an episode ended in, it goes on as `run_trial` does, early end and all."""
+    agent, model = Digesting(lanes_per_task), jnp.asarray(0.5)
+    envs, tasks = drift(host=True, num_episodes=3), currents([1], noise=0.1)
+    trial = run_trial(Digesting(), model, envs, tasks, explore=False, key=jax.random.key(2))
+    trial = jax.tree.map(np.asarray, trial)
+    assert trial.valid[0].sum() < trial.valid[0].size
+    assert len(np.unique(trial.decision.value[:, 0])) == 3
+    controller = Controller(agent, model, envs.spec, explore=False, seed=0)
+    for _ in range(2):
+        final = None
+        for k, t in zip(*np.nonzero(trial.valid[:, :, 0]), strict=True):
+            seen, at = trial.timestep, (k, t, 0)
+            action = controller.act(
+                seen.obs[at],
+                float(seen.prev_reward[at]),
+                episode_start=bool(seen.episode_start[at]),
+                final_obs=final if t == 0 else None,
+            )
+            np.testing.assert_allclose(action, trial.decision.action[at], rtol=1e-5)
+            final = trial.outcome.next_obs[at]
+        controller.reset()
+
+
+def test_an_endless_episode_is_digested_by_its_end(drift):
+    """Of ten steps where six were trained on, the last six count."""
+    model, spec = jnp.asarray(0.5), drift(host=True).spec
+    obs = np.random.default_rng(0).normal(size=(11, 2)).astype(np.float32)
+    endless, short = (Controller(Digesting(), model, spec, explore=False, seed=0) for _ in range(2))
+    for t in range(10):
+        endless.act(obs[t], reward=1.0)
+    for t in range(4, 10):
+        short.act(obs[t], reward=1.0)
+    last = [c.act(obs[10], 2.0, episode_start=True, final_obs=obs[0]) for c in (endless, short)]
+    # The one thing that differs: the reward shown before the first of the six, weighed by three.
+    told = [np.arctanh(action[0] - 0.1 * obs[10, 0]) / 0.1 for action in last]
+    assert told[0] - told[1] == pytest.approx(3.0, rel=1e-2)
+
+
 @pytest.fixture(scope="module")
 def controller(saved) -> Controller:
     return trmrl.load(saved("host-drift", "window"))
@@ -93,7 +167,7 @@ def controller(saved) -> Controller:
         ([0.0], 0.0, r"obs has shape \[1\], drift expects \[2\]"),
         ([0.0, np.nan], 0.0, "not finite"),
         ([np.inf, 0.0], 0.0, "not finite"),
-        ([0.0, 0.0], np.nan, "not finite"),
+        ([0.0, 0.0], np.nan, "reward is not finite"),
     ],
 )
 def test_a_bad_observation_is_refused_and_leaves_no_trace(controller, obs, reward, expected):

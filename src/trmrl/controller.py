@@ -4,7 +4,9 @@ Lives here: one mind that keeps its own memory between calls. Does not live here
 worlds.
 """
 
+from collections import deque
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,8 +15,8 @@ from jaxtyping import Float, PyTree
 from trmrl.agents._base import AbstractAgent
 from trmrl.run import Run
 from trmrl.train import restore
-from trmrl.trial import compiled_act
-from trmrl.types import EnvSpec, Timestep, TrmrlError
+from trmrl.trial import compiled_act, compiled_adapt
+from trmrl.types import Decision, EnvSpec, Outcome, Timestep, Trajectory, TrmrlError
 
 
 class Controller:
@@ -31,14 +33,17 @@ class Controller:
         self._agent, self._model = agent, model
         self._leaves, treedef = jax.tree.flatten(model)
         self._act = compiled_act(agent, treedef, explore)
-        self._key = jax.random.key(seed)
+        self._adapt = compiled_adapt(agent, treedef)
+        self._key, self._adapt_key = jax.random.split(jax.random.key(seed))
+        self._episode: deque[tuple[Timestep, Decision]] = deque(maxlen=spec.horizon)
         self.reset()
 
     def reset(self) -> None:
         """Empty the memory: what comes next is a new trial."""
-        self._memory = self._agent.start(self._model, 1)
+        self._memory = self._agent.start(self._model, self._agent.lanes_per_task)
         self._prev_action = np.zeros((1, self.spec.action_space.size), np.float32)
         self._trial_start, self._t = True, 0
+        self._episode.clear()
 
     def act(
         self,
@@ -46,21 +51,23 @@ class Controller:
         reward: float = 0.0,
         *,
         episode_start: bool = False,
+        final_obs: Float[np.ndarray, " D"] | None = None,
     ) -> Float[np.ndarray, " A"] | np.int32:
         """Return the action for `obs`, given the reward of the previous action.
 
-        `episode_start` says that the world began anew with the same task. The action is `[A]`
-        float32, or an int32 scalar where actions are choices. Raises `TrmrlError` on an
-        observation of another size, or on numbers that are not finite.
+        `episode_start` says that the world began anew with the same task, and `final_obs` what the
+        episode before ended in, where that was seen (else its last observation stands for it). Of
+        an episode longer than those trained on, only the last `horizon` steps are digested when it
+        is over. The action is `[A]` float32, or an int32 scalar where actions are choices. Raises
+        `TrmrlError` on an observation of another size, or on numbers that are not finite.
         """
-        obs = np.asarray(obs, np.float32)
-        if obs.shape != (self.spec.obs_size,):
-            raise TrmrlError(
-                f"obs has shape {list(obs.shape)}, {self.spec.name} expects [{self.spec.obs_size}]"
-            )
-        if not (np.isfinite(obs).all() and np.isfinite(reward)):
-            raise TrmrlError("obs or reward is not finite")
+        obs = self._checked("obs", obs)
+        if not np.isfinite(reward):
+            raise TrmrlError("reward is not finite")
         first = self._trial_start
+        if episode_start and self._episode:
+            last = self._episode[-1][0].obs[0] if final_obs is None else final_obs
+            self._digest(self._checked("final_obs", last), reward)
         timestep = Timestep(
             obs[None],
             self._prev_action,
@@ -68,14 +75,57 @@ class Controller:
             np.full(1, episode_start or first),
             np.full(1, first),
         )
-        valid = np.ones(1, bool)
+        crowd = lambda x: x.repeat(self._agent.lanes_per_task, axis=0)
         self._memory, decision = self._act(
-            self._leaves, self._memory, timestep, valid, self._key, np.int32(self._t)
+            self._leaves,
+            self._memory,
+            jax.tree.map(crowd, timestep),
+            crowd(np.ones(1, bool)),
+            self._key,
+            np.int32(self._t),
         )
-        action = np.asarray(decision.action)
-        self._prev_action = np.asarray(self.spec.action_space.encode(action))
+        decision = jax.tree.map(lambda x: np.asarray(x)[:1], decision)
+        self._episode.append((timestep, decision))
+        self._prev_action = np.asarray(self.spec.action_space.encode(decision.action))
         self._trial_start, self._t = False, self._t + 1
-        return action[0]
+        return decision.action[0]
+
+    def _checked(self, name: str, obs: Any) -> Float[np.ndarray, " D"]:
+        obs = np.asarray(obs, np.float32)
+        if obs.shape != (self.spec.obs_size,):
+            raise TrmrlError(
+                f"{name} has shape {list(obs.shape)}, "
+                f"{self.spec.name} expects [{self.spec.obs_size}]"
+            )
+        if not np.isfinite(obs).all():
+            raise TrmrlError(f"{name} is not finite")
+        return obs
+
+    def _digest(self, final_obs: Float[np.ndarray, " D"], reward: float) -> None:
+        """Let the agent adapt to the episode that is over; what it never lived is not valid."""
+        horizon, lanes = self.spec.horizon, self._agent.lanes_per_task
+        rows = list(self._episode)
+        later = [timestep for timestep, _ in rows[1:]]
+        rewards = [timestep.prev_reward for timestep in later] + [np.full(1, reward, np.float32)]
+        next_obs = [timestep.obs for timestep in later] + [final_obs[None]]
+        last = np.arange(len(rows)) == len(rows) - 1
+
+        def lay_out(*steps):
+            """Return steps `[1, ...]` as `[H, lanes, ...]`, zeros behind them."""
+            found = np.zeros((horizon, *steps[0].shape), steps[0].dtype)
+            found[: len(steps)] = steps
+            return found.repeat(lanes, axis=1)
+
+        timesteps, decisions = zip(*rows, strict=True)
+        over = lay_out(*last[:, None])
+        episode = Trajectory(
+            jax.tree.map(lay_out, *timesteps),
+            jax.tree.map(lay_out, *decisions),
+            Outcome(lay_out(*rewards), np.zeros_like(over), over, lay_out(*next_obs)),
+            lay_out(*np.ones_like(last)[:, None]),
+        )
+        self._memory = self._adapt(self._leaves, self._memory, episode, self._adapt_key)
+        self._episode.clear()
 
 
 def load(path: str | Path, *, explore: bool = False, seed: int = 0) -> Controller:

@@ -19,7 +19,7 @@ AGENTS: dict[str, dict[str, Recipe]] = {
     "rl2-lstm": {"default": rl2.lstm},
     "snail": {"default": snail.default},
     "gtrxl": {"default": gtrxl.default},
-    "pearl": {"default": pearl.default},
+    "pearl": {"default": pearl.default, "paper": pearl.paper},
     "pre-norm": {"default": controls.pre_norm},
     "post-norm": {"default": controls.post_norm},
     "xavier": {"default": controls.xavier},

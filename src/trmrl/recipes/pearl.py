@@ -1,5 +1,7 @@
 """PEARL (Rakelly et al., 2019): a posterior over tasks and soft actor-critic."""
 
+from dataclasses import dataclass
+
 from trmrl.agents.pearl import PEARL
 from trmrl.config import Config
 from trmrl.envs import make
@@ -35,4 +37,82 @@ def default(env: str, env_steps: int | None = None) -> Config:
         num_lanes=NUM_LANES,
         num_episodes=NUM_EPISODES,
         eval_every=usual // 20,
+    )
+
+
+@dataclass(frozen=True)
+class Published:
+    """A column of the published configurations (oyster); `episodes` are a trial's, by their z."""
+
+    num_tasks: int
+    meta_batch: int
+    episodes: tuple[int, int]  # prior, posterior
+    num_steps: int
+    context_size: int
+    kl_coef: float = 0.1
+    reward_scale: float = 5.0
+    gamma: float = 0.99
+    context_next_obs: bool = False
+    posterior_in_context: bool = False
+    num_lanes: int = 5
+    initial_steps: int = 2_000  # of each task, before the first gradient step
+
+
+PUBLISHED = {
+    "half-cheetah-vel": Published(100, 16, (2, 3), 2_000, 100),
+    "half-cheetah-dir": Published(20, 4, (5, 5), 2_000, 256),
+    "ant-dir": Published(20, 4, (2, 3), 4_000, 256),
+    "ant-goal": Published(150, 10, (2, 3), 4_000, 256, kl_coef=1.0),
+    "humanoid-dir": Published(100, 16, (2, 3), 4_000, 256),
+    "walker-rand-params": Published(40, 10, (2, 3), 4_000, 100, context_next_obs=True),
+    "hopper-rand-params": Published(40, 10, (2, 3), 4_000, 100, context_next_obs=True),
+    "point-robot": Published(80, 16, (10, 10), 1_000, 64, reward_scale=100.0, initial_steps=200),
+    "point-robot-sparse": Published(
+        80, 16, (5, 45), 1_000, 1_024, 1.0, 100.0, 0.9, False, True, 10, 200
+    ),
+}  # fmt: skip
+ITERATIONS = 500
+
+
+def paper(env: str, env_steps: int | None = None) -> Config:
+    """Return the published setting (oyster), from networks to schedule.
+
+    Differences that remain: slow copies of both critics stand for a value network and its slow
+    copy (`PEARL`); tasks come in a ring, five or ten a trial, not with replacement, and where a
+    family has two, the ring holds twenty draws of them, with a store each; the first experience is
+    lived like all other, partly on z from the untrained encoder's posterior; weights begin as
+    Xavier's; in the sparse point robot the critics learn from the sparse reward too, where the
+    published code shows them the dense one.
+    """
+    if env not in PUBLISHED:
+        raise TrmrlError(f"pearl/paper has no setting for {env}, only for {', '.join(PUBLISHED)}")
+    told, horizon = PUBLISHED[env], make(env).spec.horizon
+    prior, num_episodes = told.episodes[0], sum(told.episodes)
+    trial = num_episodes * horizon
+    rounds = -(-told.initial_steps // trial)
+    warm = rounds * told.num_tasks // told.num_lanes
+    usual = (warm + ITERATIONS) * told.num_lanes * trial
+    agent = PEARL(
+        num_tasks=told.num_tasks,
+        prior_episodes=prior,
+        context_episodes=num_episodes if told.posterior_in_context else prior,
+        context_size=told.context_size,
+        context_next_obs=told.context_next_obs,
+        capacity=-(-usual // (told.num_tasks * trial)) * trial,  # forgets nothing
+        warm_updates=warm,
+        num_steps=told.num_steps,
+        meta_batch=told.meta_batch,
+        kl_coef=told.kl_coef,
+        reward_scale=told.reward_scale,
+        gamma=told.gamma,
+    )
+    return Config(
+        env,
+        "pearl",
+        "paper",
+        agent,
+        env_steps=usual if env_steps is None else env_steps,
+        num_lanes=told.num_lanes,
+        num_episodes=num_episodes,
+        eval_every=20 * told.num_lanes * trial,
     )

@@ -93,10 +93,10 @@ class Digesting(AbstractAgent):
         raise NotImplementedError
 
     def start(self, model, num_lanes):
-        return jnp.zeros(num_lanes // self.lanes_per_task)
+        return jnp.zeros(1)
 
     def act(self, model, memory, timestep, *, explore, key):
-        told = jnp.tanh(0.1 * memory.repeat(self.lanes_per_task))
+        told = jnp.tanh(0.1 * jnp.broadcast_to(memory, timestep.prev_reward.shape))
         action = jnp.stack([told, model * told], axis=-1) + 0.1 * jnp.asarray(timestep.obs)
         return memory, Decision(action, told, told)
 
@@ -109,7 +109,7 @@ class Digesting(AbstractAgent):
             + 3 * rows.timestep.prev_reward
         )
         told = jnp.where(rows.valid, told, 0.0).sum(axis=0)
-        return memory + told.reshape((-1, self.lanes_per_task)).mean(axis=1)
+        return memory + told.mean()
 
     def update(self, train_state, trial):
         raise NotImplementedError

@@ -40,7 +40,7 @@ class Controller:
 
     def reset(self) -> None:
         """Empty the memory: what comes next is a new trial."""
-        self._memory = self._agent.start(self._model, self._agent.lanes_per_task)
+        self._memory = self._agent.start(self._model, 1)
         self._prev_action = np.zeros((1, self.spec.action_space.size), np.float32)
         self._trial_start, self._t = True, 0
         self._episode.clear()
@@ -75,16 +75,11 @@ class Controller:
             np.full(1, episode_start or first),
             np.full(1, first),
         )
-        crowd = lambda x: x.repeat(self._agent.lanes_per_task, axis=0)
+        valid = np.ones(1, bool)
         self._memory, decision = self._act(
-            self._leaves,
-            self._memory,
-            jax.tree.map(crowd, timestep),
-            crowd(np.ones(1, bool)),
-            self._key,
-            np.int32(self._t),
+            self._leaves, self._memory, timestep, valid, self._key, np.int32(self._t)
         )
-        decision = jax.tree.map(lambda x: np.asarray(x)[:1], decision)
+        decision = jax.tree.map(np.asarray, decision)
         self._episode.append((timestep, decision))
         self._prev_action = np.asarray(self.spec.action_space.encode(decision.action))
         self._trial_start, self._t = False, self._t + 1
@@ -103,7 +98,6 @@ class Controller:
 
     def _digest(self, final_obs: Float[np.ndarray, " D"], reward: float) -> None:
         """Let the agent adapt to the episode that is over; what it never lived is not valid."""
-        horizon, lanes = self.spec.horizon, self._agent.lanes_per_task
         rows = list(self._episode)
         later = [timestep for timestep, _ in rows[1:]]
         rewards = [timestep.prev_reward for timestep in later] + [np.full(1, reward, np.float32)]
@@ -111,10 +105,10 @@ class Controller:
         last = np.arange(len(rows)) == len(rows) - 1
 
         def lay_out(*steps):
-            """Return steps `[1, ...]` as `[H, lanes, ...]`, zeros behind them."""
-            found = np.zeros((horizon, *steps[0].shape), steps[0].dtype)
+            """Return steps `[1, ...]` as `[H, 1, ...]`, zeros behind them."""
+            found = np.zeros((self.spec.horizon, *steps[0].shape), steps[0].dtype)
             found[: len(steps)] = steps
-            return found.repeat(lanes, axis=1)
+            return found
 
         timesteps, decisions = zip(*rows, strict=True)
         over = lay_out(*last[:, None])

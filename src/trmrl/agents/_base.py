@@ -23,8 +23,9 @@ class AbstractAgent(eqx.Module):
     start: an empty mind. act: one decision per lane. adapt: what happens to a mind between two
     episodes of a trial. update: what a finished trial teaches.
 
-    `lanes_per_task` neighboring lanes live on one task and share a mind. Training tasks come from
-    `num_tasks`, always the same and in the same order (0: drawn afresh for every trial).
+    `lanes_per_task` neighboring lanes live on one task and share a mind; fewer than that are all on
+    one. Training tasks come from `num_tasks`, always the same and in the same order (0: drawn
+    afresh for every trial).
     """
 
     lanes_per_task: eqx.AbstractVar[int]

@@ -127,6 +127,13 @@ def test_a_reward_that_is_not_finite_is_refused():
         scored(envs=Broke())
 
 
+@pytest.mark.parametrize("lanes_per_task", [1, 3])
+def test_experience_counts_what_a_task_had_cost_before_each_episode(lanes_per_task):
+    """Six tasks whose episodes last 1, 2, 3, 1, 2 and 3 steps: two on average, in every lane."""
+    evaluation = scored(agent=Bonus(lanes_per_task=lanes_per_task), num_episodes=3)
+    assert evaluation.experience == [0.0, 2.0 * lanes_per_task, 4.0 * lanes_per_task]
+
+
 def test_more_episodes_than_the_family_has():
     evaluation = scored(num_episodes=4)
     assert evaluation.num_episodes == 4
@@ -170,8 +177,8 @@ def test_exploring_samples_actions(evaluation):
 def test_json_says_all_that_the_protocol_promises(evaluation):
     record = json.loads(json.dumps(evaluation.to_json()))
     assert {
-        "env", "agent", "split", "num_tasks", "num_episodes", "env_steps", "return_per_episode",
-        "returns", "tasks",
+        "env", "agent", "split", "num_tasks", "num_episodes", "env_steps", "experience",
+        "return_per_episode", "returns", "tasks",
     } <= set(record)  # fmt: skip
     assert set(record["return_per_episode"]) == {"mean", "ci95_low", "ci95_high"}
     assert all(len(values) == K for values in record["return_per_episode"].values())

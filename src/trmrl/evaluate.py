@@ -25,7 +25,9 @@ from trmrl.types import TrmrlError
 class Evaluation:
     """How an agent adapted: `returns` is `[num_tasks][num_episodes]`, undiscounted reward sums.
 
-    `env_steps` counts what training had cost by then; `tasks` are the tasks' numbers.
+    `env_steps` counts what training had cost by then, and `experience` `[num_episodes]` the env
+    steps that a task had cost, on average and over all its lanes, before each of its episodes;
+    `tasks` are the tasks' numbers.
     """
 
     env: str
@@ -36,6 +38,7 @@ class Evaluation:
     num_tasks: int
     num_episodes: int
     env_steps: int
+    experience: list[float]
     return_per_episode: dict[str, list[float]]  # mean, ci95_low, ci95_high: [num_episodes] each
     returns: list[list[float]]
     tasks: list[Any]
@@ -65,9 +68,8 @@ def evaluate(
     """
     task_key, trial_key = jax.random.split(jax.random.key(seed))
     tasks = sample_tasks(agent, envs, split, num_tasks, key=task_key)
-    returns = np.asarray(
-        _compiled(agent, envs, num_episodes, explore)(model, tasks, trial_key), np.float64
-    ).T
+    lived = _compiled(agent, envs, num_episodes, explore)(model, tasks, trial_key)
+    returns, steps = (np.asarray(x, np.float64).T for x in lived)
     if not np.isfinite(returns).all():
         raise TrmrlError(f"{envs.spec.name} gave rewards that are not finite")
     low, high = bootstrap_interval(returns)
@@ -80,6 +82,7 @@ def evaluate(
         num_tasks=num_tasks,
         num_episodes=returns.shape[1],
         env_steps=env_steps,
+        experience=[0.0, *np.cumsum(steps.mean(axis=0))[:-1].tolist()],
         return_per_episode={
             "mean": returns.mean(axis=0).tolist(),
             "ci95_low": low.tolist(),
@@ -94,9 +97,9 @@ def evaluate(
 def _compiled(
     agent: AbstractAgent, envs: AbstractEnvs, num_episodes: int | None, explore: bool
 ) -> Callable:
-    """Return the returns `[K, num_tasks]` of a trial, as a function of model, tasks and key.
+    """Return returns and env steps `[K, num_tasks]` of a trial, by model, tasks and key.
 
-    Where an agent has several lanes on a task, its return is their mean.
+    Where an agent has several lanes on a task, its return is their mean, and its steps their sum.
     """
 
     def live(model, tasks, key):
@@ -104,7 +107,9 @@ def _compiled(
             agent, model, envs, tasks, num_episodes=num_episodes, explore=explore, key=key
         )
         total = jnp.where(trial.valid, trial.outcome.reward, 0.0).sum(axis=1)
-        return total.reshape((len(total), -1, agent.lanes_per_task)).mean(axis=2)
+        by_task = lambda x: x.reshape((len(x), -1, agent.lanes_per_task))
+        steps = by_task(trial.valid.sum(axis=1))
+        return by_task(total).mean(axis=2), steps.sum(axis=2)
 
     return envs.jit(live)
 

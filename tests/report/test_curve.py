@@ -65,6 +65,30 @@ def test_without_seconds_there_is_one_panel(make_run, axes_of, tmp_path):
     assert steps.get_xlabel() == "env steps"
 
 
+def test_adaptation_stands_over_what_the_task_had_cost(make_run, evaluation, axes_of, tmp_path):
+    """Of two seeds; what was sampled, of another split or told earlier does not count."""
+    told = lambda mean: {"mean": mean, "ci95_low": mean, "ci95_high": mean}
+    runs = [make_run(f"a-s{seed}", [(8, 1.0, None)], seed=seed) for seed in range(2)]
+    runs.append(make_run("b-s0", [(8, 1.0, None)], clip=1))
+    for run, mean in zip(runs[:2], ([1.0, 5.0], [3.0, 9.0]), strict=True):
+        returns = [mean, mean]
+        fields = {"experience": [0.0, 200.0], "return_per_episode": told(mean)}
+        run.write_evaluation("test", evaluation(returns, **fields))
+        wrong = fields | {"return_per_episode": told([99.0, 99.0])}
+        run.write_evaluation("early", evaluation(returns, **wrong, env_steps=1))
+        run.write_evaluation("ood", evaluation(returns, **wrong, split="ood"))
+        run.write_evaluation("sampled", evaluation(returns, **wrong, explore=True))
+    runs[2].write_evaluation("test", evaluation([[1.0, 2.0]]))  # by an older program
+    draw(runs, tmp_path / "x.png")
+    ((_, _, trial),) = axes_of
+    (mean,) = trial.lines
+    assert line(mean) == ([0.0, 200.0], [2.0, 7.0])
+    assert "before the episode" in trial.get_xlabel()
+    (band,) = trial.collections
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices.tolist()}
+    assert corners == {(0.0, 1.0), (0.0, 3.0), (200.0, 5.0), (200.0, 9.0)}
+
+
 def test_curves_meet_on_the_costs_they_share():
     x, scores = on_one_grid(
         [

@@ -1,6 +1,7 @@
 """MAML (Finn et al., 2017) and its kin: by a trust region, by PPO, and ProMP (Rothfuss, 2019)."""
 
 from trmrl.agents._outer import AbstractOuter, OuterPPOConfig, TRPOConfig
+from trmrl.agents._sgd import OptimizerConfig
 from trmrl.agents.maml import MAML
 from trmrl.config import Config
 from trmrl.envs import make
@@ -11,7 +12,7 @@ PAPER_TASKS, PAPER_ROLLOUTS, PAPER_UPDATES = 40, 20, 1001
 TASKS, ROLLOUTS, UPDATES = 20, 10, 250
 EVAL_TASKS = 20  # each of them in as many worlds as a task has rollouts
 
-PROMP = OuterPPOConfig(kl_coef=5e-4)
+PROMP_KL = 5e-4
 
 
 def default(env: str, env_steps: int | None = None) -> Config:
@@ -20,13 +21,13 @@ def default(env: str, env_steps: int | None = None) -> Config:
 
 
 def ppo(env: str, env_steps: int | None = None) -> Config:
-    """Return our setting with five clipped passes in place of the trust region."""
-    return _default(env, "maml-ppo", OuterPPOConfig(), env_steps)
+    """Return our setting with ten clipped passes in place of the trust region."""
+    return _default(env, "maml-ppo", _passes(0.0), env_steps)
 
 
 def promp(env: str, env_steps: int | None = None) -> Config:
     """Return our setting of ProMP: the passes, its inner loss and its penalty."""
-    return _default(env, "promp", PROMP, env_steps, inner_loss="ratio")
+    return _default(env, "promp", _passes(PROMP_KL), env_steps, inner_loss="ratio")
 
 
 def paper(env: str, env_steps: int | None = None) -> Config:
@@ -41,7 +42,13 @@ def paper(env: str, env_steps: int | None = None) -> Config:
 
 def promp_paper(env: str, env_steps: int | None = None) -> Config:
     """Return ProMP of the same code, with the differences that `paper` names."""
-    return _paper(env, "promp", PROMP, env_steps, inner_loss="ratio")
+    return _paper(env, "promp", OuterPPOConfig(kl_coef=PROMP_KL), env_steps, inner_loss="ratio")
+
+
+def _passes(kl_coef: float) -> OuterPPOConfig:
+    """Return more and bolder passes than the published five at 1e-3, for fewer updates."""
+    steps = OptimizerConfig(learning_rate=3e-3, max_grad_norm=0.0)
+    return OuterPPOConfig(num_passes=10, kl_coef=kl_coef, optimizer=steps)
 
 
 def _default(

@@ -192,7 +192,7 @@ def test_a_price_holds_the_policy_back():
             kl_coef=kl_coef, optimizer=OptimizerConfig(learning_rate=1e-2, max_grad_norm=0.0)
         )
         moved, _, _ = step_of(outer, reader(agent))(policy, outer.start(policy), batch)
-        found.append(reader(agent)(moved, batch).kl_before.mean())
+        found.append(jax.jit(reader(agent))(moved, batch).kl_before.mean())
     assert 0 < 3 * found[1] < found[0]
 
 
@@ -331,8 +331,8 @@ def test_the_relived_policies_are_those_that_acted(live):
     """Ratios of one before any step, so that the surrogate starts from zero."""
     agent = small(inner_rate=1.0)
     state, trial = live(agent)
-    batch = agent._batch(state.model, trial)
-    reading = reader(agent)(state.model, batch)
+    batch = jax.jit(agent._batch)(state.model, trial)
+    reading = jax.jit(reader(agent))(state.model, batch)
     np.testing.assert_allclose(np.asarray(reading.log_ratio)[batch.last.valid], 0.0, atol=1e-4)
     assert float(reading.kl_after.max()) < 1e-6
     fresh = jax.vmap(state.model)(batch.last.obs).log_prob(batch.last.action)
@@ -412,7 +412,7 @@ def test_choices_have_no_scale():
     tasks = sample_tasks(agent, envs, "train", 2, key=jax.random.key(1))
     trial = run_trial(agent, state.model, envs, tasks, explore=True, key=jax.random.key(2))
     assert trial.decision.action.dtype == jnp.int32
-    batch = agent._batch(state.model, trial)
+    batch = jax.jit(agent._batch)(state.model, trial)
     seen = np.moveaxis(np.asarray(trial.decision.action).reshape(2, 1, 2, 2), 2, 0)
     np.testing.assert_array_equal(batch.rollouts.action, seen)
 

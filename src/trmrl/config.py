@@ -14,8 +14,10 @@ from typing import Any, Literal
 import equinox as eqx
 
 from trmrl.agents._base import AbstractAgent
+from trmrl.agents._outer import OuterPPOConfig, TRPOConfig
 from trmrl.agents._ppo import PPOConfig
 from trmrl.agents._sgd import OptimizerConfig
+from trmrl.agents.maml import MAML
 from trmrl.agents.memory_ppo import MemoryPPO
 from trmrl.agents.pearl import PEARL
 from trmrl.nets.gru import GRUConfig
@@ -57,6 +59,9 @@ KINDS: dict[str, type] = {
         MemoryPPO,
         PPOConfig,
         PEARL,
+        MAML,
+        TRPOConfig,
+        OuterPPOConfig,
         OptimizerConfig,
         HeadConfig,
         TransformerConfig,
@@ -111,6 +116,28 @@ LIMITS: dict[type, dict[str, tuple[int | float, int | float]]] = {
         "kl_coef": (0, INF),
         "actor_penalty": (0, INF),
         "reward_scale": (0, INF),
+    },
+    MAML: {
+        "lanes_per_task": (1, INF),
+        "action_scale": (1e-6, INF),
+        "gamma": (0, 1),
+        "gae_lambda": (0, 1),
+        "inner_rate": (0, INF),
+        "num_inner_steps": (1, INF),
+        "exploration_coef": (0, INF),
+    },
+    TRPOConfig: {
+        "kl_limit": (0, INF),
+        "num_cg_steps": (1, INF),
+        "damping": (0, INF),
+        "backtrack_ratio": (0, 1),
+        "max_tries": (1, INF),
+    },
+    OuterPPOConfig: {
+        "clip": (0, INF),
+        "num_passes": (1, INF),
+        "kl_coef": (0, INF),
+        "kl_target": (0, INF),
     },
     OptimizerConfig: {
         "learning_rate": (0, INF),
@@ -168,6 +195,16 @@ def _check_store(agent: PEARL, spec: EnvSpec) -> str | None:
     return None
 
 
+def _check_outer(agent: MAML, spec: EnvSpec) -> str | None:
+    del agent
+    if spec.num_episodes < 2:
+        return (
+            "outer learns from what follows an adaptation: "
+            f"num_episodes is {spec.num_episodes}, expected 2 or more"
+        )
+    return None
+
+
 def _check_lanes(config: "Config", spec: EnvSpec) -> str | None:
     per_task, ring = config.agent.lanes_per_task, config.agent.num_tasks
     if config.num_lanes % per_task:
@@ -202,6 +239,7 @@ RELATIONS: dict[type, Callable[[Any, EnvSpec], str | None]] = {
     Config: _check_lanes,
     MemoryPPO: _check_chunks,
     PEARL: _check_store,
+    MAML: _check_outer,
     TransformerConfig: _check_transformer,
     GTrXLConfig: _check_heads,
 }

@@ -154,6 +154,54 @@ def test_promp_is_the_published_rl2(env):
         recipe("bandit-n10-k5", "rl2", "promp")
 
 
+# MAML-TRPO and ProMP of the ProMP code's master.
+MAML = {
+    "agent.lanes_per_task": 20,
+    "agent.head.hidden": (64, 64),
+    "agent.head.init_std": 1.0,
+    "agent.action_scale": 10.0,
+    "agent.gamma": 0.99,
+    "agent.gae_lambda": 1.0,
+    "agent.inner_rate": 0.1,
+    "agent.num_inner_steps": 1,
+    "agent.first_order": False,
+    "agent.exploration_coef": 0.0,
+    "num_lanes": 40 * 20,
+    "env_steps": 1001 * 40 * 20 * 2 * 200,
+}
+OUTER = {
+    "maml": {
+        "agent.inner_loss": "log_prob",
+        "agent.outer.kl_limit": 0.01,
+        "agent.outer.num_cg_steps": 10,
+        "agent.outer.damping": 0.0,
+        "agent.outer.backtrack_ratio": 0.8,
+        "agent.outer.max_tries": 15,
+    },
+    "promp": {
+        "agent.inner_loss": "ratio",
+        "agent.outer.clip": 0.3,
+        "agent.outer.num_passes": 5,
+        "agent.outer.kl_coef": 5e-4,
+        "agent.outer.kl_target": 0.0,
+        "agent.outer.optimizer.learning_rate": 1e-3,
+        "agent.outer.optimizer.final_factor": 1.0,
+        "agent.outer.optimizer.max_grad_norm": 0.0,
+    },
+}
+
+
+@pytest.mark.parametrize("agent", OUTER)
+@pytest.mark.parametrize("env", ["half-cheetah-vel", "half-cheetah-dir"])
+def test_maml_and_promp_are_the_published_code_s(env, agent):
+    config = recipe(env, agent, "paper")
+    leaves, published = configs.flatten(config), MAML | OUTER[agent]
+    assert {name: leaves[name] for name in published} == published
+    assert make(env, config.num_episodes).spec.num_episodes == 2
+    with pytest.raises(TrmrlError, match=r"ant-dir, only for half-cheetah-vel, half-cheetah-dir"):
+        recipe("ant-dir", agent, "paper")
+
+
 @pytest.mark.parametrize("env", ["bandit-n10-k5", "half-cheetah-vel"])
 def test_controls_are_trmrl_but_for_what_they_control(env):
     ours = configs.flatten(recipe(env))

@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Callable
 
 from trmrl.config import Config
-from trmrl.recipes import controls, gtrxl, pearl, rl2, snail, trmrl
+from trmrl.recipes import controls, gtrxl, maml, pearl, rl2, snail, trmrl
 from trmrl.types import TrmrlError
 
 Recipe = Callable[[str, int | None], Config]
@@ -20,6 +20,9 @@ AGENTS: dict[str, dict[str, Recipe]] = {
     "snail": {"default": snail.default},
     "gtrxl": {"default": gtrxl.default},
     "pearl": {"default": pearl.default, "paper": pearl.paper},
+    "maml": {"default": maml.default, "paper": maml.paper},
+    "maml-ppo": {"default": maml.ppo},
+    "promp": {"default": maml.promp, "paper": maml.promp_paper},
     "pre-norm": {"default": controls.pre_norm},
     "post-norm": {"default": controls.post_norm},
     "xavier": {"default": controls.xavier},

@@ -1,0 +1,236 @@
+"""Agents that adapt by gradient: MAML, and its kin by PPO and ProMP.
+
+Weights are learned from which one policy-gradient step, on a few rollouts of a new task, leads to a
+good policy for it (Finn et al., 2017). Several lanes live on each task and share its fast weights.
+Lives here: acting, the inner step, and the trial relived for the outer step. Does not live here:
+the outer step (`_outer.py`), the baseline, or the mathematics of trust regions (`ops/`).
+"""
+
+import functools
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Shaped
+
+from trmrl.agents._base import AbstractAgent
+from trmrl.agents._outer import (
+    AbstractOuter,
+    Batch,
+    Reading,
+    Rollouts,
+    TRPOConfig,
+    surrogate_loss,
+)
+from trmrl.agents._ppo import mean, standardize
+from trmrl.nets.heads import HeadConfig, PolicyHead, policy_head
+from trmrl.ops.linear_baseline import baseline_advantage
+from trmrl.types import (
+    Decision,
+    EnvSpec,
+    Memory,
+    Metrics,
+    PRNGKey,
+    Timestep,
+    TrainState,
+    Trajectory,
+    TrmrlError,
+)
+
+
+class MAML(AbstractAgent):
+    """Fast weights per task, one gradient step away from weights that every task begins with.
+
+    The model is the policy that tasks begin with; memory is one such policy per task, `[M, ...]`.
+
+    action_scale: what the policy calls 1 moves a world's continuous action by `1 / action_scale`;
+    log-probabilities are in the policy's units. gamma, gae_lambda: of advantages, over a linear
+    baseline fitted per task and episode. inner_rate, num_inner_steps: of the gradient steps between
+    two episodes, on `log pi` times advantage or on the ratio times advantage (`inner_loss`): the
+    same gradient, another curvature. first_order: the outer gradient takes inner gradients for
+    constants. exploration_coef: E-MAML's credit to the episodes before the last adaptation, for
+    what followed it (Stadie et al., 2018).
+    """
+
+    num_tasks: ClassVar[int] = 0  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    lanes_per_task: int = 20
+    head: HeadConfig = HeadConfig(last_gain=1.0, init_std=1.0)
+    action_scale: float = 10.0
+    gamma: float = 0.99
+    gae_lambda: float = 1.0
+    inner_loss: Literal["log_prob", "ratio"] = "log_prob"
+    inner_rate: float = 0.1
+    num_inner_steps: int = 1
+    first_order: bool = False
+    exploration_coef: float = 0.0
+    outer: AbstractOuter = TRPOConfig()
+
+    def init(self, spec: EnvSpec, *, key: PRNGKey) -> TrainState:
+        """Return fresh weights for worlds like `spec`."""
+        policy_key, state_key = jax.random.split(key)
+        policy = policy_head(spec.obs_size, spec.action_space, self.head, key=policy_key)
+        zero = jnp.zeros((), jnp.int32)
+        return TrainState(
+            policy, self.outer.start(policy), None, state_key, env_steps=zero, updates=zero
+        )
+
+    def start(self, model: PolicyHead, num_lanes: int) -> Memory:
+        """Return the learned weights for every task; fewer lanes than a task's live on one."""
+        num_tasks = self._share(num_lanes)
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_tasks, *x.shape)), model)
+
+    def act(
+        self, model: PolicyHead, memory: Memory, timestep: Timestep, *, explore: bool, key: PRNGKey
+    ) -> tuple[Memory, Decision]:
+        """Answer from each task's fast weights, and leave them as they are."""
+        del model
+        obs = jnp.asarray(timestep.obs)
+        by_task = obs.reshape((_num_tasks(memory), -1, obs.shape[-1]))
+        policy = jax.vmap(lambda weights, obs: weights(obs))(memory, by_task)
+        policy = jax.tree.map(lambda x: x.reshape((len(obs), *x.shape[2:])), policy)
+        sample = policy.sample(key=key) if explore else policy.mode()
+        nothing = jnp.zeros(len(obs), obs.dtype)  # no critic
+        action = _scale(sample, 1.0 / self.action_scale)
+        return memory, Decision(action, policy.log_prob(sample), nothing)
+
+    def adapt(
+        self, model: PolicyHead, memory: Memory, episode: Trajectory, *, key: PRNGKey
+    ) -> Memory:
+        """Return each task's weights after the inner steps on what its own lanes lived."""
+        del model, key
+        return _adapt(self, memory, episode)
+
+    def update(self, train_state: TrainState, trial: Trajectory) -> tuple[TrainState, Metrics]:
+        """Take one outer step on a trial `[K, H, B]`: adapt on all episodes but the last."""
+        policy, trial = train_state.model, jax.tree.map(jnp.asarray, trial)
+        key, outer_key = jax.random.split(train_state.key)
+        batch = self._batch(policy, trial)
+        read = jax.vmap(self._read, in_axes=(None, 0))
+        policy, optimizer, outer_metrics = self.outer.step(
+            read,
+            policy,
+            train_state.optimizer,
+            batch,
+            env_steps=train_state.env_steps,
+            key=outer_key,
+        )
+        after = read(policy, batch)
+        metrics = {
+            "policy_loss": surrogate_loss(after, batch),  # about 0 before the step
+            "kl": after.kl_after.mean(),
+            "kl_before_adapting": after.kl_before.mean(),
+            "entropy": after.entropy.mean(),
+        }
+        state = TrainState(
+            model=policy,
+            optimizer=optimizer,
+            replay=None,
+            key=key,
+            env_steps=train_state.env_steps + trial.valid.sum(dtype=jnp.int32),
+            updates=train_state.updates + 1,
+        )
+        return state, outer_metrics | metrics
+
+    def _share(self, num_lanes: int) -> int:
+        """Return how many tasks so many lanes live on."""
+        if num_lanes > self.lanes_per_task and num_lanes % self.lanes_per_task:
+            raise TrmrlError(
+                f"{num_lanes} lanes, expected a multiple of {self.lanes_per_task}, a task's lanes"
+            )
+        return max(num_lanes // self.lanes_per_task, 1)
+
+    def _rollouts(self, episode: Trajectory, num_tasks: int) -> Rollouts:
+        """Return an episode `[H, B]` as `M` tasks' rollouts, `[M, H, R]`."""
+        valid = jnp.asarray(episode.valid)
+
+        def by_task(x: jax.Array) -> jax.Array:
+            happened = valid.reshape(valid.shape + (1,) * (x.ndim - 2))
+            x = jnp.where(happened, x, jnp.zeros_like(x))
+            return jnp.moveaxis(x.reshape((len(x), num_tasks, -1, *x.shape[2:])), 1, 0)
+
+        decision, outcome = jax.tree.map(jnp.asarray, (episode.decision, episode.outcome))
+        obs, reward = by_task(jnp.asarray(episode.timestep.obs)), by_task(outcome.reward)
+        lived = by_task(valid)
+        estimate = jax.vmap(baseline_advantage, in_axes=(0, 0, 0, None, None))
+        advantage = estimate(obs, reward, lived, self.gamma, self.gae_lambda)
+        return Rollouts(
+            obs,
+            _scale(by_task(decision.action), self.action_scale),
+            by_task(decision.log_prob),
+            reward,
+            jax.vmap(standardize)(advantage, lived),
+            lived,
+        )
+
+    def _batch(self, policy: PolicyHead, trial: Trajectory) -> Batch:
+        """Return a trial `[K, H, B]` as tasks, and the policies that lived it."""
+        num_tasks = self._share(trial.valid.shape[-1])
+        rollouts = jax.vmap(lambda e: self._rollouts(e, num_tasks), out_axes=1)(trial)
+        before, after = jax.vmap(self._relive, in_axes=(None, 0))(policy, rollouts)
+        return Batch(rollouts, before, after, _credit(rollouts))
+
+    def _inner_loss(self, policy: PolicyHead, rollouts: Rollouts) -> Float[jax.Array, ""]:
+        """Return the negative surrogate of one task's episode `[H, R]`."""
+        log_prob = policy(rollouts.obs).log_prob(rollouts.action)
+        ratio = jnp.exp(log_prob - rollouts.log_prob)
+        gain = {"log_prob": log_prob, "ratio": ratio}[self.inner_loss]
+        return -mean(gain * rollouts.advantage, rollouts.valid)
+
+    def _inner_steps(self, policy: PolicyHead, rollouts: Rollouts) -> PolicyHead:
+        """Return one task's weights, adapted to an episode `[H, R]`."""
+        for _ in range(self.num_inner_steps):
+            gradient = jax.grad(self._inner_loss)(policy, rollouts)
+            if self.first_order:
+                gradient = jax.lax.stop_gradient(gradient)
+            policy = jax.tree.map(lambda w, g: w - self.inner_rate * g, policy, gradient)
+        return policy
+
+    def _relive(self, policy: PolicyHead, rollouts: Rollouts) -> tuple[Any, Any]:
+        """Return who acts in a task's `K` episodes if it begins with `policy`.
+
+        Distributions `[K - 1, H, R]` of all episodes but the last, then `[H, R]` of the last.
+        """
+
+        def episode(policy, rollouts):
+            return self._inner_steps(policy, rollouts), policy(rollouts.obs)
+
+        policy, before = jax.lax.scan(episode, policy, jax.tree.map(lambda x: x[:-1], rollouts))
+        return before, policy(rollouts.obs[-1])
+
+    def _read(self, policy: PolicyHead, batch: Batch) -> Reading:
+        """Return what `policy` says of one task's part of a batch."""
+        before, after = self._relive(policy, batch.rollouts)
+        early, last = (
+            jax.tree.map(lambda x, part=part: x[part], batch.rollouts) for part in (slice(-1), -1)
+        )
+        explored = mean(before.log_prob(early.action), early.valid)
+        return Reading(
+            log_ratio=after.log_prob(last.action) - last.log_prob,
+            kl_before=mean(batch.old_before.kl(before), early.valid),
+            kl_after=mean(batch.old_after.kl(after), last.valid),
+            entropy=mean(after.entropy(), last.valid),
+            exploration=self.exploration_coef * batch.credit * explored,
+        )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _adapt(agent: MAML, memory: Memory, episode: Trajectory) -> Memory:
+    """Compiled once per agent, for worlds whose loop is not."""
+    rollouts = agent._rollouts(episode, _num_tasks(memory))
+    return jax.vmap(agent._inner_steps)(memory, rollouts)
+
+
+def _num_tasks(memory: Memory) -> int:
+    return jax.tree.leaves(memory)[0].shape[0]
+
+
+def _scale(action: Shaped[jax.Array, "..."], factor: float) -> Shaped[jax.Array, "..."]:
+    """Return a continuous action times `factor`; a choice has no size."""
+    return action * factor if jnp.issubdtype(action.dtype, jnp.inexact) else action
+
+
+def _credit(rollouts: Rollouts) -> Float[jax.Array, " M"]:
+    """Return each task's mean reward in the last episode, rewards standardized over all tasks."""
+    reward, valid = rollouts.reward[:, -1], rollouts.valid[:, -1]
+    return jax.vmap(mean)(standardize(reward, valid), valid)

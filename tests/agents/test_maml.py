@@ -1,0 +1,444 @@
+"""What adapting and learning to adapt are: by differences, in NumPy, and by hand."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from trmrl import config as configs
+from trmrl.agents import maml
+from trmrl.agents._outer import Batch, OuterPPOConfig, Rollouts, TRPOConfig, surrogate_loss
+from trmrl.agents._sgd import OptimizerConfig
+from trmrl.agents.maml import MAML
+from trmrl.envs import make
+from trmrl.nets.heads import HeadConfig, policy_head
+from trmrl.recipes import recipe
+from trmrl.train import build_iteration
+from trmrl.trial import run_trial, sample_tasks
+from trmrl.types import Continuous, TrmrlError, replace
+
+M, K, H, R, D, A = 3, 3, 4, 2, 2, 2
+
+
+def small(**fields):
+    return MAML(**{"lanes_per_task": 2, "head": HeadConfig((3,), 1.0, 1.0), **fields})
+
+
+def in_double(function):
+    """In double precision, where differences tell."""
+
+    @functools.wraps(function)
+    def run(*args, **kwargs):
+        with jax.enable_x64(True):
+            return function(*args, **kwargs)
+
+    return run
+
+
+def imagined(agent, seed=0, num_episodes=K):
+    """A policy of 19 weights and a batch of `M` tasks that it lived."""
+    noise = np.random.default_rng(seed)
+    policy = policy_head(D, Continuous(A), agent.head, key=jax.random.key(seed))
+    shaken = lambda x: jnp.asarray(np.asarray(x, np.float64) + 0.3 * noise.normal(size=x.shape))
+    policy = jax.tree.map(shaken, policy)
+    shape = (M, num_episodes, H, R)
+    rollouts = Rollouts(
+        obs=jnp.asarray(noise.normal(size=(*shape, D))),
+        action=jnp.asarray(noise.normal(size=(*shape, A))),
+        log_prob=jnp.zeros(shape),
+        reward=jnp.asarray(noise.normal(size=shape)),
+        advantage=jnp.asarray(noise.normal(size=shape)),
+        valid=jnp.asarray(noise.uniform(size=shape) < 0.8),
+    )
+
+    @jax.jit
+    def live(policy, rollouts):  # as if nobody had adapted when it acted: ratios are not all one
+        log_prob = policy(rollouts.obs).log_prob(rollouts.action)
+        rollouts = replace(rollouts, log_prob=log_prob)
+        before, after = jax.vmap(agent._relive, in_axes=(None, 0))(policy, rollouts)
+        return Batch(rollouts, before, after, maml._credit(rollouts))
+
+    return policy, live(policy, rollouts)
+
+
+def reader(agent):
+    return jax.vmap(agent._read, in_axes=(None, 0))
+
+
+def step_of(outer, read):
+    """One outer step, compiled, as a function of policy, optimizer and batch."""
+    when = {"env_steps": jnp.int32(0), "key": jax.random.key(0)}
+    return jax.jit(lambda policy, optimizer, batch: outer.step(
+        read, policy, optimizer, batch, **when))  # fmt: skip
+
+
+def differences(function, weights, size=1e-6):
+    """The derivative along every weight, by central differences, in the last axis."""
+    columns = []
+    for i in range(len(weights)):
+        step = np.zeros(len(weights))
+        step[i] = size
+        columns.append((function(weights + step) - function(weights - step)) / (2 * size))
+    return np.stack(columns, axis=-1)
+
+
+CASES = {
+    "log_prob": {"inner_loss": "log_prob"},
+    "ratio": {"inner_loss": "ratio"},
+    "two steps": {"inner_loss": "ratio", "num_inner_steps": 2},
+    "credit": {"exploration_coef": 0.7},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@in_double
+def test_the_outer_gradient_is_that_of_the_whole_two_stage_surrogate(case):
+    agent = small(inner_rate=0.1, **CASES[case])
+    policy, batch = imagined(agent)
+    weights, unravel = ravel_pytree(policy)
+    assert len(weights) == 19
+    moved = weights + 0.1 * jnp.sin(jnp.arange(19.0))  # where ratios are not one
+
+    def loss_of(agent):
+        return jax.jit(lambda w: surrogate_loss(reader(agent)(unravel(w), batch), batch))
+
+    found = jax.jit(jax.grad(loss_of(agent)))(moved)
+    expected = differences(loss_of(agent), np.asarray(moved))
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8)
+    cheap = jax.jit(jax.grad(loss_of(replace(agent, first_order=True))))(moved)
+    assert np.abs(cheap - expected).max() > 0.01 * np.abs(expected).max()
+
+
+@in_double
+def test_both_inner_losses_have_one_gradient_and_two_curvatures():
+    """Where the weights are those that acted; the outer gradient tells them apart."""
+    policy, batch = imagined(small())
+    one = jax.tree.map(lambda x: x[0, 0], batch.rollouts)
+    weights, unravel = ravel_pytree(policy)
+    gradients, curvatures = [], []
+    for inner_loss in ("log_prob", "ratio"):
+        agent = small(inner_loss=inner_loss)
+        slope = jax.grad(lambda w, agent=agent: agent._inner_loss(unravel(w), one))
+        gradients.append(jax.jit(slope)(weights))
+        curvatures.append(jax.jit(jax.jacfwd(slope))(weights))
+    np.testing.assert_allclose(*gradients, rtol=1e-9, atol=1e-12)
+    assert np.abs(curvatures[0] - curvatures[1]).max() > 0.01
+
+
+@pytest.mark.parametrize("kl_limit", [0.01, 0.5])
+@in_double
+def test_a_trust_region_step_is_numpys(kl_limit):
+    """An explicit Hessian by differences of gradients, a solver, and a loop over fractions."""
+    agent = small(inner_rate=0.2)
+    outer = TRPOConfig(kl_limit=kl_limit, num_cg_steps=60, damping=1e-2)
+    policy, batch = imagined(agent)
+    weights, unravel = ravel_pytree(policy)
+    weights = np.asarray(weights)
+
+    @jax.jit
+    def measure(w):
+        reading = reader(agent)(unravel(w), batch)
+        return surrogate_loss(reading, batch), reading.kl_after.mean()
+
+    slope = jax.jit(jax.grad(lambda w: measure(w)[1]))
+    hessian = differences(slope, weights) + 1e-2 * np.eye(19)
+    gradient = differences(lambda w: measure(w)[0], weights)
+    direction = np.linalg.solve(hessian, gradient)
+    step = np.sqrt(2 * kl_limit / (direction @ hessian @ direction)) * direction
+    loss = measure(weights)[0]
+    for tries in range(15):
+        expected = weights - 0.8**tries * step
+        there, kl = measure(expected)
+        if there < loss and kl <= kl_limit:
+            break
+    moved, _, metrics = step_of(outer, reader(agent))(policy, None, batch)
+    assert metrics["line_search_fraction"] == pytest.approx(0.8**tries)
+    np.testing.assert_allclose(ravel_pytree(moved)[0], expected, rtol=1e-4, atol=1e-6)
+
+
+@in_double
+def test_a_step_that_breaks_the_constraint_leaves_every_weight():
+    agent = small()
+    policy, batch = imagined(agent)
+
+    def far(policy, batch):
+        reading = reader(agent)(policy, batch)
+        return replace(reading, kl_after=reading.kl_after + 1.0)
+
+    moved, _, metrics = step_of(TRPOConfig(), far)(policy, None, batch)
+    assert float(metrics["line_search_accepted"]) == float(metrics["step_size"]) == 0
+    np.testing.assert_array_equal(ravel_pytree(moved)[0], ravel_pytree(policy)[0])
+
+
+@pytest.mark.parametrize(("kl_target", "factor"), [(0.0, 1.0), (1e-9, 2.0), (1e9, 0.5)])
+def test_the_price_of_divergence_follows_it(kl_target, factor):
+    agent = small(inner_loss="ratio")
+    policy, batch = imagined(agent)
+    outer = OuterPPOConfig(kl_coef=0.25, kl_target=kl_target)
+    _, optimizer, metrics = step_of(outer, reader(agent))(policy, outer.start(policy), batch)
+    assert optimizer["kl_coef"] == 0.25 * factor
+    assert metrics["kl_coef"] == 0.25
+
+
+def test_a_price_holds_the_policy_back():
+    agent, found = small(inner_loss="ratio"), []
+    policy, batch = imagined(agent)
+    for kl_coef in (0.0, 100.0):
+        outer = OuterPPOConfig(
+            kl_coef=kl_coef, optimizer=OptimizerConfig(learning_rate=1e-2, max_grad_norm=0.0)
+        )
+        moved, _, _ = step_of(outer, reader(agent))(policy, outer.start(policy), batch)
+        found.append(jax.jit(reader(agent))(moved, batch).kl_before.mean())
+    assert 0 < 3 * found[1] < found[0]
+
+
+def test_credit_is_each_tasks_reward_among_all():
+    _, batch = imagined(small())
+    reward, valid = (np.asarray(x)[:, -1] for x in (batch.rollouts.reward, batch.rollouts.valid))
+    pooled = reward[valid]
+    expected = [
+        (r[v].mean() - pooled.mean()) / pooled.std() for r, v in zip(reward, valid, strict=True)
+    ]
+    np.testing.assert_allclose(batch.credit, expected, rtol=1e-4)
+
+
+@functools.cache
+def updater(agent):
+    return jax.jit(lambda *x: agent.update(*x))
+
+
+@pytest.fixture(scope="module")
+def live(drift, currents):
+    """`live(agent)`: the state before, and a trial of two tasks on two lanes each."""
+
+    @functools.cache
+    def run(agent, host=False):
+        envs = drift(host=host)
+        state = agent.init(envs.spec, key=jax.random.key(0))
+        trial = run_trial(
+            agent, state.model, envs, currents(noise=0.1), explore=True, key=jax.random.key(1)
+        )
+        return state, jax.tree.map(np.asarray, trial)
+
+    return run
+
+
+def adapted(agent, state, trial):
+    memory = agent.start(state.model, trial.valid.shape[-1])
+    episode = jax.tree.map(lambda x: x[0], trial)
+    return agent.adapt(state.model, memory, episode, key=jax.random.key(0))
+
+
+def close(one, two, **tolerance):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_allclose(a, b, **tolerance)
+
+
+def taught(agent, state, trial):
+    after, metrics = updater(agent)(state, trial)
+    return after.model, metrics
+
+
+OUTER = {
+    "trpo": {"outer": TRPOConfig()},
+    "ppo": {"outer": OuterPPOConfig()},
+    "promp": {"outer": OuterPPOConfig(kl_coef=5e-4, kl_target=0.01), "inner_loss": "ratio"},
+}
+
+
+@pytest.mark.parametrize("outer", OUTER)
+@pytest.mark.parametrize("host", [False, True])
+def test_an_update_counts_what_happened_and_is_finite(live, outer, host):
+    agent = small(**OUTER[outer])
+    before, trial = live(agent, host)
+    assert 0 < trial.valid.sum() < trial.valid.size
+    after, metrics = updater(agent)(before, trial)
+    assert int(after.env_steps) == trial.valid.sum()
+    assert int(after.updates) == 1
+    assert all(np.isfinite(x) and x.shape == () for x in metrics.values())
+    assert {"kl", "policy_loss", "entropy", "grad_norm", "step_size"} <= set(metrics)
+    old, new = jax.tree.leaves(before), jax.tree.leaves(after)
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    assert all(x.aval == y.aval for x, y in zip(old, new, strict=True))
+    assert metrics["policy_loss"] < 0 < metrics["kl"]  # better than it was, and elsewhere
+
+
+def test_an_inner_step_by_hand(live):
+    """A linear policy: the score of a mean is (a - m) / s^2, of a log deviation z^2 - 1."""
+    agent = small(head=HeadConfig((), 1.0, 0.5), inner_rate=0.3, gamma=0.9)
+    state, trial = live(agent)
+    weight, bias = state.model.mean.layers[0].weight, state.model.mean.layers[0].bias
+    fast = adapted(agent, state, trial)
+    for task in range(2):
+        lanes = slice(2 * task, 2 * task + 2)
+        valid = trial.valid[0, :, lanes]
+        obs, action, reward = (
+            x[0, :, lanes].astype(np.float64)
+            for x in (trial.timestep.obs, trial.decision.action, trial.outcome.reward)
+        )
+        t = np.broadcast_to(np.arange(len(obs))[:, None, None] / 100, (*valid.shape, 1))
+        rows = np.concatenate([obs, obs**2, t, t**2, t**3, np.ones_like(t)], axis=-1)
+        target = np.zeros_like(reward)
+        for i in range(len(obs) - 1, -1, -1):
+            ahead = target[i + 1] if i + 1 < len(obs) else 0.0
+            target[i] = np.where(valid[i], reward[i] + 0.9 * ahead, 0.0)
+        rows, target, obs, action = (x[valid] for x in (rows, target, obs, 10.0 * action))
+        ridge = np.vstack([rows, 1e-5**0.5 * np.eye(rows.shape[1])])
+        blank = np.zeros(rows.shape[1])
+        fitted = np.linalg.lstsq(ridge, np.concatenate([target, blank]), rcond=None)[0]
+        advantage = target - rows @ fitted
+        advantage = (advantage - advantage.mean()) / advantage.std()
+        z = (action - obs @ np.asarray(weight) - np.asarray(bias)) / 0.5
+        score = advantage[:, None] * z / 0.5
+        expected = {
+            "weight": weight + 0.3 * obs.T @ score / len(obs),
+            "bias": bias + 0.3 * score.mean(0),
+            "log_std": np.log(0.5) + 0.3 * (advantage[:, None] * (z**2 - 1)).mean(0),
+        }
+        found = fast.mean.layers[0].weight[task], fast.mean.layers[0].bias[task], fast.log_std[task]
+        for name, value in zip(expected, found, strict=True):
+            np.testing.assert_allclose(value, expected[name], rtol=0.02, atol=2e-3, err_msg=name)
+            assert np.abs(np.asarray(value) - np.asarray(state.model.log_std[0])).max() > 0
+
+
+def test_actions_are_worth_a_tenth(live, drift, currents):
+    agent = small(head=HeadConfig((), 1.0, 1.0), action_scale=4.0)
+    state, trial = live(agent)
+    policy = state.model(jnp.asarray(trial.timestep.obs[0]))  # nobody has adapted yet
+    expected = policy.log_prob(jnp.asarray(4.0 * trial.decision.action[0]))
+    np.testing.assert_allclose(trial.decision.log_prob[0], expected, rtol=1e-5, atol=1e-5)
+    mode = run_trial(agent, state.model, drift(), currents(), explore=False, key=jax.random.key(0))
+    mean = state.model(mode.timestep.obs[0]).mean
+    np.testing.assert_allclose(mode.decision.action[0], mean / 4.0, rtol=1e-5, atol=1e-6)
+    assert (trial.decision.value == 0).all()
+
+
+def test_acting_leaves_memory_itself(live):
+    agent = small()
+    state, trial = live(agent)
+    memory = agent.start(state.model, 4)
+    assert {x.shape[0] for x in jax.tree.leaves(memory)} == {2}
+    first = jax.tree.map(lambda x: jnp.asarray(x[0, 0]), trial.timestep)
+    after, _ = agent.act(state.model, memory, first, explore=True, key=jax.random.key(0))
+    assert all(a is b for a, b in zip(jax.tree.leaves(memory), jax.tree.leaves(after), strict=True))
+
+
+def test_the_relived_policies_are_those_that_acted(live):
+    """Ratios of one before any step, so that the surrogate starts from zero."""
+    agent = small(inner_rate=1.0)
+    state, trial = live(agent)
+    batch = jax.jit(agent._batch)(state.model, trial)
+    reading = jax.jit(reader(agent))(state.model, batch)
+    np.testing.assert_allclose(np.asarray(reading.log_ratio)[batch.last.valid], 0.0, atol=1e-4)
+    assert float(reading.kl_after.max()) < 1e-6
+    fresh = jax.vmap(state.model)(batch.last.obs).log_prob(batch.last.action)
+    moved = np.asarray(fresh - batch.last.log_prob)[batch.last.valid]
+    assert np.abs(moved).max() > 0.1  # it did adapt in between
+
+
+def spoil(trial, where, value):
+    """The trial with every number overwritten where a `[K, H, B]` flag says so."""
+
+    def spoilt(x):
+        if not np.issubdtype(x.dtype, np.floating):
+            return x
+        return np.where(where.reshape(where.shape + (1,) * (x.ndim - 3)), np.float32(value), x)
+
+    parts = jax.tree.map(spoilt, (trial.timestep, trial.decision, trial.outcome))
+    return replace(trial, **dict(zip(("timestep", "decision", "outcome"), parts, strict=True)))
+
+
+@pytest.mark.parametrize("outer", OUTER)
+def test_rows_that_never_happened_are_never_read(live, outer):
+    agent = small(**OUTER[outer])
+    state, trial = live(agent)
+    spoilt = spoil(trial, ~trial.valid, np.nan)
+    close(adapted(agent, state, trial), adapted(agent, state, spoilt), rtol=0)
+    close(taught(agent, state, trial)[0], taught(agent, state, spoilt)[0], rtol=0)
+
+
+def test_a_task_adapts_to_its_own_lanes_alone(live):
+    agent = small()
+    state, trial = live(agent)
+    where = np.zeros(trial.valid.shape, bool)
+    where[..., 3] = True
+    one, two = adapted(agent, state, trial), adapted(agent, state, spoil(trial, where, 0.7))
+    first, second = (lambda x, i=i: jax.tree.map(lambda leaf: leaf[i], x) for i in (0, 1))
+    close(first(one), first(two), rtol=0)
+    assert np.abs(second(one).log_std - second(two).log_std).max() > 1e-3
+
+
+@pytest.mark.parametrize("outer", OUTER)
+def test_the_order_of_a_tasks_lanes_does_not_matter(live, outer):
+    agent = small(**OUTER[outer])
+    state, trial = live(agent)
+    turned = jax.tree.map(lambda x: x[:, :, [1, 0, 3, 2]], trial)
+    one, two = taught(agent, state, trial)[0], taught(agent, state, turned)[0]
+    close(one, two, rtol=1e-2, atol=1e-4)
+
+
+def test_adapting_is_compiled_once_for_a_host_world(live):
+    agent = small(inner_rate=0.11)
+    before = maml._adapt._cache_size()
+    live(agent, True)
+    assert maml._adapt._cache_size() == before + 1  # of two episodes, and again below
+    state, trial = live(agent, True)
+    adapted(agent, state, trial)
+    assert maml._adapt._cache_size() <= before + 2  # flags of a trial may have come as NumPy's
+
+
+def test_lanes_that_no_number_of_tasks_fills_are_refused(live):
+    model = live(small())[0].model
+    with pytest.raises(TrmrlError, match="5 lanes, expected a multiple of 2"):
+        small().start(model, 5)
+    alone = small().start(model, 1)  # one lane is a task's
+    assert {x.shape[0] for x in jax.tree.leaves(alone)} == {1}
+
+
+def test_a_trial_of_one_episode_is_refused_with_one_line():
+    config = replace(recipe("navigation-2d", "maml"), num_episodes=1)
+    envs = make(config.env, config.num_episodes)
+    with pytest.raises(TrmrlError, match=r"^agent\.outer learns .* num_episodes is 1, expected 2"):
+        configs.check(config, envs.spec)
+
+
+def test_choices_have_no_scale():
+    envs, agent = make("bandit-n2-k3"), small()
+    state = agent.init(envs.spec, key=jax.random.key(0))
+    tasks = sample_tasks(agent, envs, "train", 2, key=jax.random.key(1))
+    trial = run_trial(agent, state.model, envs, tasks, explore=True, key=jax.random.key(2))
+    assert trial.decision.action.dtype == jnp.int32
+    batch = jax.jit(agent._batch)(state.model, trial)
+    seen = np.moveaxis(np.asarray(trial.decision.action).reshape(2, 1, 2, 2), 2, 0)
+    np.testing.assert_array_equal(batch.rollouts.action, seen)
+
+
+LEARNERS = {
+    "trpo": {"outer": TRPOConfig()},
+    "promp": OUTER["promp"] | {
+        "outer": OuterPPOConfig(
+            kl_coef=5e-4, optimizer=OptimizerConfig(learning_rate=1e-2, max_grad_norm=0.0)
+        )
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("outer", LEARNERS)
+def test_it_learns_to_adapt(outer):
+    """Ten rollouts of 20 steps tell where to go: untaught, a step gains little from them."""
+    envs = make("navigation-2d")
+    envs = replace(envs, spec=replace(envs.spec, horizon=20))
+    agent = MAML(lanes_per_task=10, head=HeadConfig((16,), 1.0, 1.0), **LEARNERS[outer])
+    iterate = build_iteration(agent, envs, 100)
+    train_state = agent.init(envs.spec, key=jax.random.key(0))
+    gain = []
+    for _ in range(40):
+        train_state, metrics = iterate(train_state)
+        before, after = np.asarray(metrics["return"])
+        gain.append(after - before)
+    assert np.mean(gain[:3]) < 0.5
+    assert np.mean(gain[-5:]) > 2.0

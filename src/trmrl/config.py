@@ -119,6 +119,7 @@ LIMITS: dict[type, dict[str, tuple[int | float, int | float]]] = {
     },
     MAML: {
         "lanes_per_task": (1, INF),
+        "exploration_episodes": (0, INF),
         "action_scale": (1e-6, INF),
         "gamma": (0, 1),
         "gae_lambda": (0, 1),

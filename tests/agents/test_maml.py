@@ -230,7 +230,7 @@ def live(drift, currents):
 def adapted(agent, state, trial):
     memory = agent.start(state.model, trial.valid.shape[-1])
     episode = jax.tree.map(lambda x: x[0], trial)
-    return agent.adapt(state.model, memory, episode, key=jax.random.key(0))
+    return agent.adapt(state.model, memory, episode, key=jax.random.key(0)).policy
 
 
 def close(one, two, **tolerance):
@@ -311,17 +311,36 @@ def test_actions_are_worth_a_tenth(live, drift, currents):
     policy = state.model(jnp.asarray(trial.timestep.obs[0]))  # nobody has adapted yet
     expected = policy.log_prob(jnp.asarray(4.0 * trial.decision.action[0]))
     np.testing.assert_allclose(trial.decision.log_prob[0], expected, rtol=1e-5, atol=1e-5)
-    mode = run_trial(agent, state.model, drift(), currents(), explore=False, key=jax.random.key(0))
+    still = replace(agent, exploration_episodes=0)
+    mode = run_trial(still, state.model, drift(), currents(), explore=False, key=jax.random.key(0))
     mean = state.model(mode.timestep.obs[0]).mean
     np.testing.assert_allclose(mode.decision.action[0], mean / 4.0, rtol=1e-5, atol=1e-6)
     assert (trial.decision.value == 0).all()
+
+
+def test_what_is_adapted_to_is_sampled_and_what_follows_is_asked_for(live, drift, currents):
+    """Of two episodes the first is lived alike either way, the second by the adapted mode."""
+    agent = small()
+    state, _ = live(agent)
+    sampled, mode = (
+        run_trial(agent, state.model, drift(), currents(), explore=explore, key=jax.random.key(4))
+        for explore in (True, False)
+    )
+    np.testing.assert_array_equal(sampled.decision.action[0], mode.decision.action[0])
+    assert not np.array_equal(sampled.decision.action[1], mode.decision.action[1])
+    fast = adapted(agent, state, mode)
+    obs = jnp.asarray(mode.timestep.obs[1])
+    by_task = obs.reshape((len(obs), 2, 2, -1)).swapaxes(0, 1)
+    mean = jax.vmap(lambda policy, obs: policy(obs).mean)(fast, by_task)
+    mean = mean.swapaxes(0, 1).reshape(mode.decision.action[1].shape)
+    np.testing.assert_allclose(mode.decision.action[1], mean / 10.0, rtol=1e-4, atol=1e-5)
 
 
 def test_acting_leaves_memory_itself(live):
     agent = small()
     state, trial = live(agent)
     memory = agent.start(state.model, 4)
-    assert {x.shape[0] for x in jax.tree.leaves(memory)} == {2}
+    assert {x.shape[0] for x in jax.tree.leaves(memory.policy)} == {2}
     first = jax.tree.map(lambda x: jnp.asarray(x[0, 0]), trial.timestep)
     after, _ = agent.act(state.model, memory, first, explore=True, key=jax.random.key(0))
     assert all(a is b for a, b in zip(jax.tree.leaves(memory), jax.tree.leaves(after), strict=True))
@@ -396,7 +415,7 @@ def test_lanes_that_no_number_of_tasks_fills_are_refused(live):
     with pytest.raises(TrmrlError, match="5 lanes, expected a multiple of 2"):
         small().start(model, 5)
     alone = small().start(model, 1)  # one lane is a task's
-    assert {x.shape[0] for x in jax.tree.leaves(alone)} == {1}
+    assert alone.num_tasks == 1
 
 
 def test_a_trial_of_one_episode_is_refused_with_one_line():

@@ -6,12 +6,12 @@ Lives here: acting, the inner step, and the trial relived for the outer step. Do
 the outer step (`_outer.py`), the baseline, or the mathematics of trust regions (`ops/`).
 """
 
-import functools
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from trmrl.agents._base import AbstractAgent
 from trmrl.agents._outer import (
@@ -28,7 +28,6 @@ from trmrl.ops.linear_baseline import baseline_advantage
 from trmrl.types import (
     Decision,
     EnvSpec,
-    Memory,
     Metrics,
     PRNGKey,
     Timestep,
@@ -38,10 +37,26 @@ from trmrl.types import (
 )
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class FastWeights:
+    """A policy for each task, and how often it was adapted; acting changes neither."""
+
+    policy: PolicyHead  # every leaf `[M, ...]`
+    num_episodes: Int[jax.Array, ""]  # adapted to so far
+
+    @property
+    def num_tasks(self) -> int:
+        """The tasks lived on, `M`."""
+        return jax.tree.leaves(self.policy)[0].shape[0]
+
+
 class MAML(AbstractAgent):
     """Fast weights per task, one gradient step away from weights that every task begins with.
 
     The model is the policy that tasks begin with; memory is one such policy per task, `[M, ...]`.
+    The first `exploration_episodes` of a trial are sampled even where modes are asked for: the
+    policy's gradient is zero at its mode, which tells an adaptation nothing.
 
     action_scale: what the policy calls 1 moves a world's continuous action by `1 / action_scale`;
     log-probabilities are in the policy's units. gamma, gae_lambda: of advantages, over a linear
@@ -55,6 +70,7 @@ class MAML(AbstractAgent):
     num_tasks: ClassVar[int] = 0  # pyright: ignore[reportIncompatibleVariableOverride]
 
     lanes_per_task: int = 20
+    exploration_episodes: int = 1
     head: HeadConfig = HeadConfig(last_gain=1.0, init_std=1.0)
     action_scale: float = 10.0
     gamma: float = 0.99
@@ -75,31 +91,41 @@ class MAML(AbstractAgent):
             policy, self.outer.start(policy), None, state_key, env_steps=zero, updates=zero
         )
 
-    def start(self, model: PolicyHead, num_lanes: int) -> Memory:
+    def start(self, model: PolicyHead, num_lanes: int) -> FastWeights:
         """Return the learned weights for every task; fewer lanes than a task's live on one."""
         num_tasks = self._share(num_lanes)
-        return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_tasks, *x.shape)), model)
+        alike = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_tasks, *x.shape)), model)
+        return FastWeights(alike, jnp.int32(0))
 
     def act(
-        self, model: PolicyHead, memory: Memory, timestep: Timestep, *, explore: bool, key: PRNGKey
-    ) -> tuple[Memory, Decision]:
+        self,
+        model: PolicyHead,
+        memory: FastWeights,
+        timestep: Timestep,
+        *,
+        explore: bool,
+        key: PRNGKey,
+    ) -> tuple[FastWeights, Decision]:
         """Answer from each task's fast weights, and leave them as they are."""
         del model
         obs = jnp.asarray(timestep.obs)
-        by_task = obs.reshape((_num_tasks(memory), -1, obs.shape[-1]))
-        policy = jax.vmap(lambda weights, obs: weights(obs))(memory, by_task)
+        by_task = obs.reshape((memory.num_tasks, -1, obs.shape[-1]))
+        policy = jax.vmap(lambda weights, obs: weights(obs))(memory.policy, by_task)
         policy = jax.tree.map(lambda x: x.reshape((len(obs), *x.shape[2:])), policy)
-        sample = policy.sample(key=key) if explore else policy.mode()
+        exploring = explore | (memory.num_episodes < self.exploration_episodes)
+        sample = jnp.where(exploring, policy.sample(key=key), policy.mode())
         nothing = jnp.zeros(len(obs), obs.dtype)  # no critic
         action = _scale(sample, 1.0 / self.action_scale)
         return memory, Decision(action, policy.log_prob(sample), nothing)
 
     def adapt(
-        self, model: PolicyHead, memory: Memory, episode: Trajectory, *, key: PRNGKey
-    ) -> Memory:
+        self, model: PolicyHead, memory: FastWeights, episode: Trajectory, *, key: PRNGKey
+    ) -> FastWeights:
         """Return each task's weights after the inner steps on what its own lanes lived."""
         del model, key
-        return _adapt(self, memory, episode)
+        rollouts = self._rollouts(episode, memory.num_tasks)
+        policy = jax.vmap(self._inner_steps)(memory.policy, rollouts)
+        return FastWeights(policy, memory.num_episodes + 1)
 
     def update(self, train_state: TrainState, trial: Trajectory) -> tuple[TrainState, Metrics]:
         """Take one outer step on a trial `[K, H, B]`: adapt on all episodes but the last."""
@@ -212,17 +238,6 @@ class MAML(AbstractAgent):
             entropy=mean(after.entropy(), last.valid),
             exploration=self.exploration_coef * batch.credit * explored,
         )
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _adapt(agent: MAML, memory: Memory, episode: Trajectory) -> Memory:
-    """Compiled once per agent, for worlds whose loop is not."""
-    rollouts = agent._rollouts(episode, _num_tasks(memory))
-    return jax.vmap(agent._inner_steps)(memory, rollouts)
-
-
-def _num_tasks(memory: Memory) -> int:
-    return jax.tree.leaves(memory)[0].shape[0]
 
 
 def _scale(action: Shaped[jax.Array, "..."], factor: float) -> Shaped[jax.Array, "..."]:

@@ -400,16 +400,6 @@ def test_the_order_of_a_tasks_lanes_does_not_matter(live, outer):
     close(one, two, rtol=1e-2, atol=1e-4)
 
 
-def test_adapting_is_compiled_once_for_a_host_world(live):
-    agent = small(inner_rate=0.11)
-    before = maml._adapt._cache_size()
-    live(agent, True)
-    assert maml._adapt._cache_size() == before + 1  # of two episodes, and again below
-    state, trial = live(agent, True)
-    adapted(agent, state, trial)
-    assert maml._adapt._cache_size() <= before + 2  # flags of a trial may have come as NumPy's
-
-
 def test_lanes_that_no_number_of_tasks_fills_are_refused(live):
     model = live(small())[0].model
     with pytest.raises(TrmrlError, match="5 lanes, expected a multiple of 2"):

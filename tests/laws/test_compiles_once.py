@@ -4,10 +4,15 @@ import jax
 import jax.monitoring
 import pytest
 
+from trmrl.agents.maml import MAML
+from trmrl.agents.pearl import PEARL
 from trmrl.envs import make
 from trmrl.train import build_iteration
 
 LOWERED = []
+PEARLISH = PEARL(
+    encoder_hidden=(8,), hidden=(8,), capacity=400, num_steps=2, meta_batch=2, batch_size=4
+)
 
 
 # Fires for every program traced and lowered, whether or not its compilation is cached. Listeners
@@ -28,9 +33,19 @@ jax.monitoring.register_event_duration_secs_listener(note)
     ],
 )
 def test_nothing_compiles_after_the_first_iteration(small_agent, env, core, chunk_length):
-    agent, envs = small_agent(core, chunk_length=chunk_length, num_passes=1), make(env)
+    check_compiles_once(small_agent(core, chunk_length=chunk_length, num_passes=1), env, 2)
+
+
+@pytest.mark.parametrize("agent", [PEARLISH, MAML(lanes_per_task=2)], ids=["pearl", "maml"])
+@pytest.mark.parametrize("env", ["point-robot", "half-cheetah-vel"])
+def test_nor_do_agents_that_adapt_between_episodes(agent, env):
+    check_compiles_once(agent, env, 4)
+
+
+def check_compiles_once(agent, env, num_lanes):
+    envs = make(env)
     train_state = agent.init(envs.spec, key=jax.random.key(0))
-    iterate = build_iteration(agent, envs, 2)
+    iterate = build_iteration(agent, envs, num_lanes)
     before = len(LOWERED)
     train_state, _ = iterate(train_state)
     first = len(LOWERED)

@@ -43,7 +43,10 @@ class AbstractAgent(eqx.Module):
     def act(
         self, model: PyTree, memory: Memory, timestep: Timestep, *, explore: bool, key: PRNGKey
     ) -> tuple[Memory, Decision]:
-        """Take a `[B]` timestep into memory and answer it; `explore=False` is deterministic."""
+        """Take a `[B]` timestep into memory and answer it; `explore=False` asks for the mode.
+
+        An agent may still sample what its way of adapting needs sampled; it says so.
+        """
 
     @abc.abstractmethod
     def adapt(self, model: PyTree, memory: Memory, episode: Trajectory, *, key: PRNGKey) -> Memory:

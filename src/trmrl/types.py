@@ -115,6 +115,8 @@ class Outcome:
     terminated: Bool[Array, "*axes"]  # the world ended the episode
     truncated: Bool[Array, "*axes"]  # the clock ended the episode
     next_obs: Float[Array, "*axes D"]  # the true successor, never a reset observation
+    # What training may learn from where `reward` is sparse; nobody acts on it or is judged by it.
+    dense_reward: Float[Array, "*axes"] | None = None
 
 
 @jax.tree_util.register_dataclass

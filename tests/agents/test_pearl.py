@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from trmrl.agents._replay import Transitions
+from trmrl.agents._sgd import OptimizerConfig
 from trmrl.agents.pearl import PEARL, Belief
 from trmrl.ops.gaussian_product import product
 from trmrl.trial import run_trial
@@ -14,6 +15,7 @@ from trmrl.types import Discrete, EnvSpec, Timestep, TrmrlError, replace
 
 L, B, K, H = 3, 4, 4, 6
 KEY = jax.random.key(3)
+ONCE = jnp.ones(3)  # how often the context of each of three tasks counts
 
 
 def small(**fields):
@@ -165,9 +167,9 @@ def drawn(drift):
     def transitions(num_rows):
         action = jnp.tanh(normal(3, num_rows, 2))
         over = jax.random.bernoulli(next(keys), 0.5, (3, num_rows))
-        return Transitions(
-            normal(3, num_rows, 2), action, normal(3, num_rows), over, normal(3, num_rows, 2)
-        )
+        obs, next_obs = normal(3, num_rows, 2), normal(3, num_rows, 2)
+        reward, dense_reward = normal(3, num_rows), normal(3, num_rows)
+        return Transitions(obs, action, reward, dense_reward, over, next_obs)
 
     return transitions(7), transitions(5), normal(3, L)
 
@@ -178,7 +180,11 @@ def test_the_divergence_is_summed_over_tasks(fresh, drawn):
     def loss(kl_coef):
         agent, state, _ = fresh(kl_coef=kl_coef)
         taught = state.model.encoder, state.model.critics
-        return agent, state, agent._critic_loss(taught, state.model, context, rows, noise, KEY)[0]
+        return (
+            agent,
+            state,
+            agent._critic_loss(taught, state.model, context, ONCE, rows, noise, KEY)[0],
+        )
 
     agent, state, with_kl = loss(0.3)
     _, _, without = loss(0.0)
@@ -197,6 +203,39 @@ def test_the_divergence_is_summed_over_tasks(fresh, drawn):
     assert float(with_kl - without) == pytest.approx(0.3 * expected, rel=1e-3)
 
 
+def test_a_context_that_counts_twice_is_the_context_laid_out_twice(fresh, drawn):
+    agent, state, _ = fresh(kl_coef=10.0)
+    context, rows, noise = drawn
+    taught = state.model.encoder, state.model.critics
+    loss = lambda *seen: agent._critic_loss(taught, state.model, *seen, rows, noise, KEY)[0]
+    twice = jax.tree.map(lambda x: jnp.concatenate([x, x], axis=1), context)
+    assert float(loss(context, 2 * ONCE)) == pytest.approx(float(loss(twice, ONCE)), rel=1e-5)
+    assert float(loss(context, 2 * ONCE)) != pytest.approx(float(loss(context, ONCE)), rel=1e-3)
+
+
+def test_contexts_are_beginnings_of_a_trial_of_any_length(fresh, lived):
+    """Rewards are rows' numbers here, so what was drawn tells where from."""
+    _, state, trial = lived
+    agent, _, _ = fresh(context_prefix=True, context_episodes=K, context_size=400)
+    stored = agent.init(fresh()[2].spec, key=KEY).replay
+    steps = jnp.cumsum(trial.valid.reshape(K * H, B).astype(jnp.float32), axis=0) - 1.0
+    trial = replace(trial, outcome=replace(trial.outcome, reward=steps.reshape(K, H, B)))
+    stored, _ = agent._store(replace(state, replay=stored), trial)
+    lane, lengths = 0, []
+    for key in jax.random.split(KEY, 60):
+        context, times = agent._context(stored, jnp.array([lane]), key)
+        lengths.append(round(float(times[0]) * 400))
+        assert set(np.asarray(context.reward[0])) == set(range(lengths[-1]))
+    assert min(lengths) <= 3 and max(lengths) == trial.valid[:, :, lane].sum()
+
+
+def test_published_contexts_are_the_whole_of_it_and_count_once(fresh, lived, taught):
+    agent, _, after, _ = taught
+    context, times = agent._context(after.replay, jnp.arange(3), KEY)
+    assert context.reward.shape == (3, 7)
+    np.testing.assert_array_equal(times, 1.0)
+
+
 def test_the_encoder_learns_from_the_critics_and_never_from_the_actor(fresh, drawn):
     agent, state, _ = fresh(kl_coef=0.0)
     context, rows, noise = drawn
@@ -204,15 +243,24 @@ def test_the_encoder_learns_from_the_critics_and_never_from_the_actor(fresh, dra
 
     def actor_loss(encoder):
         taught = encoder, model.critics
-        _, (z, _) = agent._critic_loss(taught, model, context, rows, noise, KEY)
+        _, (z, _) = agent._critic_loss(taught, model, context, ONCE, rows, noise, KEY)
         return agent._actor_loss(model.actor, model, rows, z, KEY)[0]
 
     def critic_loss(encoder):
-        return agent._critic_loss((encoder, model.critics), model, context, rows, noise, KEY)[0]
+        return agent._critic_loss((encoder, model.critics), model, context, ONCE, rows, noise, KEY)[
+            0
+        ]
 
     size = lambda tree: sum(float(jnp.abs(x).sum()) for x in jax.tree.leaves(tree))
     assert size(jax.grad(actor_loss)(model.encoder)) == 0.0
     assert size(jax.grad(critic_loss)(model.encoder)) > 1e-3
+
+
+def test_beliefs_never_read_a_dense_reward(fresh, drawn):
+    agent, _, _ = fresh()
+    context = drawn[0]
+    other = replace(context, dense_reward=context.dense_reward + 1.0)
+    np.testing.assert_array_equal(agent._seen(context), agent._seen(other))
 
 
 def test_critics_pursue_the_slow_ones_and_nothing_beyond_an_end(fresh, drawn):
@@ -222,7 +270,7 @@ def test_critics_pursue_the_slow_ones_and_nothing_beyond_an_end(fresh, drawn):
     target = agent._target(state.model, rows, z, KEY)
     over = np.asarray(rows.terminated)
     assert over.any() and not over.all()
-    np.testing.assert_allclose(target[over], 5.0 * rows.reward[over], rtol=1e-6)
+    np.testing.assert_allclose(target[over], 5.0 * rows.dense_reward[over], rtol=1e-6)
     other = eqx.tree_at(
         lambda m: m.target_critics[0].layers[-1].bias, state.model, replace_fn=lambda b: b - 100.0
     )
@@ -262,6 +310,17 @@ def test_an_update_moves_everything_that_learns(taught):
         assert all(not np.array_equal(x, y) for x, y in zip(old, new, strict=True)), part
     assert float(after.model.log_temperature) == 0.0  # fixed unless asked for
     assert all(np.isfinite(float(x)) for x in metrics.values())
+
+
+def test_the_step_size_follows_its_schedule(fresh, lived):
+    """At the end of a decay to nothing, nothing moves but the slow critics."""
+    _, state, trial = lived
+    optimizer = OptimizerConfig(1e-3, decay_end=1, final_factor=0.0, max_grad_norm=0.0)
+    agent, _, _ = fresh(optimizer=optimizer)
+    after, _ = agent.update(state, trial)
+    for part in ("encoder", "actor", "critics"):
+        old, new = (jax.tree.leaves(getattr(s.model, part)) for s in (state, after))
+        assert all(np.array_equal(x, y) for x, y in zip(old, new, strict=True)), part
 
 
 def test_slow_critics_follow_by_tau(fresh, lived):

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trmrl.agents._replay import Transitions, clear, draw, empty_replay, store
-from trmrl.types import Continuous, EnvSpec
+from trmrl.agents._replay import Transitions, clear, draw, empty_replay, store, transitions
+from trmrl.types import Continuous, Decision, EnvSpec, Outcome, Timestep, Trajectory
 
 P, C, D, A = 4, 5, 3, 2
 SPEC = EnvSpec("any", D, Continuous(A), horizon=4, num_episodes=2)
@@ -16,9 +16,8 @@ def rows(tell):
     """Transitions `[T, B]` that all tell the numbers `tell`."""
     tell = np.asarray(tell, np.float32)
     wide = lambda size: jnp.asarray(np.repeat(tell[..., None], size, axis=-1))
-    return Transitions(
-        wide(D), wide(A) + 0.5, jnp.asarray(tell), jnp.asarray(tell % 2 == 1), -wide(D)
-    )
+    reward, over = jnp.asarray(tell), jnp.asarray(tell % 2 == 1)
+    return Transitions(wide(D), wide(A) + 0.5, reward, 2 * reward, over, -wide(D))
 
 
 def kept(replay, task):
@@ -50,10 +49,30 @@ def test_the_oldest_rows_go_first(replay):
     assert kept(replay, 0) == [10.0, 30.0]
 
 
+def test_rows_are_drawn_from_the_first_ones_where_told(replay):
+    drawn = draw(replay, jnp.array([2, 0]), 50, among=jnp.array([2, 1]), key=jax.random.key(0))
+    assert set(np.asarray(drawn.reward[0])) == {1.0, 2.0}
+    assert set(np.asarray(drawn.reward[1])) == {10.0}
+
+
+@pytest.mark.parametrize("dense", [None, -3.0])
+def test_a_denser_reward_is_kept_beside_the_one_that_counts(dense):
+    lane = jnp.ones((1,))
+    step = Timestep(jnp.zeros((1, D)), jnp.zeros((1, A)), lane, lane > 0, lane > 0)
+    told = None if dense is None else dense * lane
+    outcome = Outcome(lane, lane < 0, lane < 0, jnp.zeros((1, D)), told)
+    found = transitions(
+        Trajectory(step, Decision(jnp.zeros((1, A)), lane, lane), outcome, lane > 0)
+    )
+    assert found.reward.tolist() == [1.0]
+    assert found.dense_reward.tolist() == [1.0 if dense is None else dense]
+
+
 def test_fields_of_a_row_stay_together(replay):
     drawn = draw(replay, jnp.array([2, 0, 2]), 50, key=jax.random.key(0))
     np.testing.assert_array_equal(drawn.obs, drawn.reward[..., None].repeat(D, axis=-1))
     np.testing.assert_array_equal(drawn.action, drawn.reward[..., None].repeat(A, axis=-1) + 0.5)
+    np.testing.assert_array_equal(drawn.dense_reward, 2 * drawn.reward)
     np.testing.assert_array_equal(drawn.next_obs, -drawn.obs)
     np.testing.assert_array_equal(drawn.terminated, drawn.reward % 2 == 1)
 

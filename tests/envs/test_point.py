@@ -31,6 +31,11 @@ def test_sparse_rewards_by_hand(name):
     np.testing.assert_array_equal(obs, np.zeros((3, 2)))
     _, outcome = envs.step(env_state, jnp.tile(jnp.array([0.0, 1.0]), (3, 1)))
     np.testing.assert_allclose(outcome.reward, [0.85, 0.85, 0.0], atol=1e-6)
+    if name == "point-robot-sparse":
+        away = [-0.15, -0.15, -np.hypot(1.0, 0.1)]
+        np.testing.assert_allclose(outcome.dense_reward, away, rtol=1e-6)
+    else:
+        assert outcome.dense_reward is None
 
 
 def test_navigation_ends_on_arrival_along_both_axes():

@@ -22,6 +22,7 @@ class Transitions:
     obs: Float[jax.Array, "*axes D"]
     action: Shaped[jax.Array, "*axes A"]
     reward: Float[jax.Array, "*axes"]  # unnormalized
+    dense_reward: Float[jax.Array, "*axes"]  # the same where the world has no denser one
     terminated: Bool[jax.Array, "*axes"]  # the world ended the episode; a clock's end is not told
     next_obs: Float[jax.Array, "*axes D"]  # the true successor
 
@@ -39,7 +40,8 @@ def empty_replay(num_tasks: int, capacity: int, spec: EnvSpec) -> Replay:
     """Return rings with nothing in them, for continuous worlds like `spec`."""
     zeros = lambda *shape: jnp.zeros((num_tasks, capacity, *shape), jnp.float32)
     obs, action = zeros(spec.obs_size), zeros(spec.action_space.size)
-    rows = Transitions(obs, action, zeros(), jnp.zeros((num_tasks, capacity), bool), obs)
+    over = jnp.zeros((num_tasks, capacity), bool)
+    rows = Transitions(obs, action, zeros(), zeros(), over, obs)
     return Replay(rows, jnp.zeros(num_tasks, jnp.int32))
 
 
@@ -50,6 +52,7 @@ def transitions(rows: Trajectory) -> Transitions:
         rows.timestep.obs,
         rows.decision.action,
         outcome.reward,
+        outcome.reward if outcome.dense_reward is None else outcome.dense_reward,
         outcome.terminated,
         outcome.next_obs,
     )
@@ -78,14 +81,22 @@ def store(
     return Replay(jax.tree.map(put, replay.rows, rows), count)
 
 
-def draw(replay: Replay, task: Int[jax.Array, " M"], num: int, *, key: PRNGKey) -> Any:
+def draw(
+    replay: Replay,
+    task: Int[jax.Array, " M"],
+    num: int,
+    *,
+    among: Int[jax.Array, " M"] | None = None,
+    key: PRNGKey,
+) -> Any:
     """Return `num` rows of each task, `[M, num, ...]`, uniform and with replacement.
 
-    Rings must not be empty.
+    They come from the first `among` rows of rings that have not come around, or from all that rings
+    hold. Rings must not be empty.
     """
     capacity = replay.rows.reward.shape[1]
     shape = task.shape[0], num
-    filled = jnp.minimum(replay.count[task], capacity)[:, None]
+    filled = jnp.minimum(replay.count[task] if among is None else among, capacity)[:, None]
     slot = jax.random.randint(key, shape, 0, jnp.broadcast_to(filled, shape))
     lane = jnp.broadcast_to(task[:, None], shape)
     return jax.tree.map(lambda ring: ring[lane, slot], replay.rows)

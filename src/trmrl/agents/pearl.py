@@ -25,6 +25,7 @@ from trmrl.agents._replay import (
     store,
     transitions,
 )
+from trmrl.agents._sgd import OptimizerConfig
 from trmrl.nets.distributions import Gaussian, Squashed
 from trmrl.nets.linear import MLP
 from trmrl.ops.gaussian_product import factor, kl_to_prior, product
@@ -81,8 +82,11 @@ class PEARL(AbstractAgent):
     num_tasks: trained on, a ring of which every trial meets the next ones. latent: dimensions of
     z. The first `prior_episodes` of a trial act on z from the prior, later ones on z from the
     posterior given all before. `context_episodes`, the first of a task's latest trial, are what
-    its posterior is inferred from in learning, `context_size` rows at a time; `context_next_obs`
-    shows the encoder successors too.
+    its posterior is inferred from in learning, by `context_size` rows drawn from them;
+    `context_next_obs` shows the encoder successors too. With `context_prefix` they are drawn from a
+    beginning of that trial, of any length, and the factor of each counts as often as makes the
+    precision that of the whole beginning: what acting will have, early and late; without, as
+    published, from the whole and counted once.
 
     An update stores its trial and takes `num_steps` gradient steps, each on `batch_size` rows of
     each of `meta_batch` tasks met so far; the first `warm_updates` only store. `capacity` rows of a
@@ -103,6 +107,7 @@ class PEARL(AbstractAgent):
     context_episodes: int = 2
     context_size: int = 100
     context_next_obs: bool = False
+    context_prefix: bool = False
     encoder_hidden: tuple[int, ...] = (200, 200, 200)
     hidden: tuple[int, ...] = (300, 300, 300)
     capacity: int = 10_000
@@ -110,7 +115,7 @@ class PEARL(AbstractAgent):
     num_steps: int = 2_000
     meta_batch: int = 16
     batch_size: int = 256
-    learning_rate: float = 3e-4
+    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-4, max_grad_norm=0.0)
     gamma: float = 0.99
     tau: float = 0.005
     kl_coef: float = 0.1
@@ -144,7 +149,7 @@ class PEARL(AbstractAgent):
             empty_replay(self.num_tasks, self.context_episodes * spec.horizon, spec),
         )
         zero = jnp.zeros((), jnp.int32)
-        optimizer = self._adam().init(_parts(model))
+        optimizer = self.optimizer.transform().init(_parts(model))
         return TrainState(model, optimizer, stored, keys[4], env_steps=zero, updates=zero)
 
     def start(self, model: Model, num_lanes: int) -> Memory:
@@ -184,9 +189,11 @@ class PEARL(AbstractAgent):
         trial = jax.tree.map(jnp.asarray, trial)
         stored, num_met = self._store(train_state, trial)
         keys = jax.random.split(step_key, self.num_steps)
+        env_steps = train_state.env_steps + trial.valid.sum(dtype=jnp.int32)
+        rate = self.optimizer.learning_rate * self.optimizer.factor(env_steps)
 
         def learn(learner):
-            step = lambda learner, key: self._step(learner, stored, num_met, key)
+            step = lambda learner, key: self._step(learner, stored, num_met, rate, key)
             learner, metrics = jax.lax.scan(step, learner, keys)
             return learner, jax.tree.map(jnp.mean, metrics)
 
@@ -200,7 +207,7 @@ class PEARL(AbstractAgent):
             optimizer=optimizer,
             replay=stored,
             key=key,
-            env_steps=train_state.env_steps + trial.valid.sum(dtype=jnp.int32),
+            env_steps=env_steps,
             updates=train_state.updates + 1,
         )
         return state, metrics
@@ -237,19 +244,19 @@ class PEARL(AbstractAgent):
         return Stored(everything, context), jnp.minimum(before + num_lanes, self.num_tasks)
 
     def _step(
-        self, learner: Any, stored: Stored, num_met: jax.Array, key: PRNGKey
+        self, learner: Any, stored: Stored, num_met: jax.Array, rate: jax.Array, key: PRNGKey
     ) -> tuple[Any, Metrics]:
         """Take one gradient step of encoder and critics, actor, and temperature."""
         model, optimizer = learner
         task_key, context_key, batch_key, z_key, next_key, actor_key = jax.random.split(key, 6)
         task = jax.random.randint(task_key, (self.meta_batch,), 0, num_met)
-        context = draw(stored.context, task, self.context_size, key=context_key)
+        context, times = self._context(stored, task, context_key)
         rows = draw(stored.everything, task, self.batch_size, key=batch_key)
         noise = jax.random.normal(z_key, (self.meta_batch, self.latent))
 
         critic_loss = jax.grad(self._critic_loss, has_aux=True)
         taught, (z, metrics) = critic_loss(
-            (model.encoder, model.critics), model, context, rows, noise, next_key
+            (model.encoder, model.critics), model, context, times, rows, noise, next_key
         )
         actor_loss = jax.grad(self._actor_loss, has_aux=True)
         led, (log_prob, more) = actor_loss(model.actor, model, rows, z, actor_key)
@@ -257,29 +264,42 @@ class PEARL(AbstractAgent):
         gradient = taught, led, surplus if self.tune_temperature else jnp.zeros(())
         parts = _parts(model)
         with jax.numpy_dtype_promotion("standard"):  # optax raises floats to its integer counter
-            change, optimizer = self._adam().update(gradient, optimizer)
-        parts: Any = optax.apply_updates(parts, change)
+            direction, optimizer = self.optimizer.transform().update(gradient, optimizer, parts)
+        parts: Any = jax.tree.map(lambda x, d: x - rate * d, parts, direction)
         (encoder, critics), actor, log_temperature = parts
         target: Any = optax.incremental_update(critics, model.target_critics, self.tau)
         metrics |= more | {"temperature": jnp.exp(model.log_temperature)}
         return (Model(encoder, actor, critics, target, log_temperature), optimizer), metrics
+
+    def _context(
+        self, stored: Stored, task: Int[jax.Array, " M"], key: PRNGKey
+    ) -> tuple[Transitions, Float[jax.Array, " M"]]:
+        """Return what the posteriors of tasks are to be inferred from, and how often it counts."""
+        if not self.context_prefix:
+            return draw(stored.context, task, self.context_size, key=key), jnp.ones(task.shape)
+        length_key, key = jax.random.split(key)
+        length = jax.random.randint(length_key, task.shape, 1, stored.context.count[task] + 1)
+        context = draw(stored.context, task, self.context_size, among=length, key=key)
+        return context, length / self.context_size
 
     def _critic_loss(
         self,
         taught: tuple[MLP, tuple[MLP, MLP]],
         model: Model,
         context: Transitions,
+        times: Float[jax.Array, " M"],
         rows: Transitions,
         noise: Float[jax.Array, "M L"],
         key: PRNGKey,
     ) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
         """Return both critics' Bellman errors and the encoder's divergence; z, detached, beside.
 
-        `context` is `[M, C, ...]` and `rows` `[M, N, ...]`: the encoder learns from them alone.
+        `context` is `[M, C, ...]`, each row of a task counting `times`, and `rows` `[M, N, ...]`:
+        the encoder learns from them alone.
         """
         encoder, critics = taught
         factors = factor(encoder(self._seen(context)))
-        mean, variance = product(*(x.sum(axis=1) for x in factors))
+        mean, variance = product(*(times[:, None] * x.sum(axis=1) for x in factors))
         z = _per_row(mean + jnp.sqrt(variance) * noise, rows)
         target = jax.lax.stop_gradient(self._target(model, rows, z, key))
         q1, q2 = (_value(critic, rows.obs, rows.action, z) for critic in critics)
@@ -294,7 +314,7 @@ class PEARL(AbstractAgent):
         q1, q2 = (_value(critic, rows.next_obs, action, z) for critic in model.target_critics)
         next_value = soft_value(q1, q2, log_prob, jnp.exp(model.log_temperature))
         return value_target(
-            self.reward_scale * rows.reward, rows.terminated, next_value, self.gamma
+            self.reward_scale * rows.dense_reward, rows.terminated, next_value, self.gamma
         )
 
     def _actor_loss(
@@ -308,9 +328,6 @@ class PEARL(AbstractAgent):
         width = jnp.mean(policy.normal.mean**2) + jnp.mean(policy.normal.log_std**2)
         metrics = {"actor_loss": -value, "entropy": -jnp.mean(log_prob)}
         return self.actor_penalty * width - value, (jax.lax.stop_gradient(log_prob), metrics)
-
-    def _adam(self) -> optax.GradientTransformation:
-        return optax.adam(self.learning_rate)
 
 
 def _parts(model: Model) -> tuple:

@@ -58,6 +58,7 @@ class PointRobot(AbstractEnvs):
     spec: EnvSpec = eqx.field(static=True)
     draw_goals: _Goals = eqx.field(static=True)
     pay: _Pay = eqx.field(static=True)
+    lesson: _Pay | None = eqx.field(static=True, default=None)
     spread: float = eqx.field(static=True, default=0.0)
     arrived: float = eqx.field(static=True, default=0.0)
 
@@ -81,8 +82,9 @@ class PointRobot(AbstractEnvs):
         clock = env_state.clock + 1
         terminated = (jnp.abs(away) < self.arrived).all(axis=1)
         truncated = ~terminated & (clock >= self.spec.horizon)
-        reward = self.pay(jnp.sqrt((away**2).sum(axis=1)))
-        outcome = Outcome(reward, terminated, truncated, position)
+        distance = jnp.sqrt((away**2).sum(axis=1))
+        dense = None if self.lesson is None else self.lesson(distance)
+        outcome = Outcome(self.pay(distance), terminated, truncated, position, dense)
         return PointState(env_state.task, position, clock), outcome
 
     def view(self, env_state: PointState) -> Float[Array, "B 2"]:
@@ -150,7 +152,7 @@ def point_robot_sparse() -> PointRobot:
     """The sparse point robot of PEARL (Rakelly et al., 2019): 20 steps from the origin.
 
     A step pays `1 - distance` within 0.2 of the goal, else 0. 100 goals on the upper unit
-    half-circle, 80 train and 20 test.
+    half-circle, 80 train and 20 test. As published, training may learn from `-distance`.
     """
     spec = EnvSpec(
         name="point-robot-sparse",
@@ -162,7 +164,7 @@ def point_robot_sparse() -> PointRobot:
         ceiling=13.36,
         summary="find a hidden place on a half-circle, felt near by; unseen in test",
     )
-    return PointRobot(spec, _one_of(half_circle_goals), _sparse)
+    return PointRobot(spec, _one_of(half_circle_goals), _sparse, lesson=_dense)
 
 
 def semicircle() -> PointRobot:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from trmrl.agents._sgd import OptimizerConfig
 from trmrl.agents.pearl import PEARL
 from trmrl.config import Config
 from trmrl.envs import make
@@ -26,7 +27,7 @@ def default(env: str, env_steps: int | None = None) -> Config:
         hidden=(128, 128),
         num_steps=round(ratio * lived),
         batch_size=64,
-        learning_rate=1e-3,
+        optimizer=OptimizerConfig(1e-3, max_grad_norm=0.0),
     )
     return Config(
         env,
@@ -81,8 +82,7 @@ def paper(env: str, env_steps: int | None = None) -> Config:
     copy (`PEARL`); tasks come in a ring, five or ten a trial, not with replacement, and where a
     family has two, the ring holds twenty draws of them, with a store each; the first experience is
     lived like all other, partly on z from the untrained encoder's posterior; weights begin as
-    Xavier's; in the sparse point robot the critics learn from the sparse reward too, where the
-    published code shows them the dense one.
+    Xavier's.
     """
     if env not in PUBLISHED:
         raise TrmrlError(f"pearl/paper has no setting for {env}, only for {', '.join(PUBLISHED)}")

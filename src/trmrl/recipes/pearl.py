@@ -22,19 +22,20 @@ def default(env: str, env_steps: int | None = None) -> Config:
         raise TrmrlError(f"pearl needs continuous actions, {env} has choices")
     ratio, usual = SMALL if is_small(env) else LOCOMOTION
     lived = NUM_LANES * NUM_EPISODES * spec.horizon
+    budget = usual if env_steps is None else env_steps
     agent = PEARL(
         encoder_hidden=(128, 128),
         hidden=(128, 128),
         num_steps=round(ratio * lived),
         batch_size=64,
-        optimizer=OptimizerConfig(1e-3, max_grad_norm=0.0),
+        optimizer=OptimizerConfig(1e-3, decay_end=budget, final_factor=0.05, max_grad_norm=0.0),
     )
     return Config(
         env,
         "pearl",
         "default",
         agent,
-        env_steps=usual if env_steps is None else env_steps,
+        env_steps=budget,
         num_lanes=NUM_LANES,
         num_episodes=NUM_EPISODES,
         eval_every=usual // 20,

@@ -196,6 +196,22 @@ def test_a_price_holds_the_policy_back():
     assert 0 < 3 * found[1] < found[0]
 
 
+def test_passes_end_once_the_policies_have_diverged():
+    agent = small(inner_loss="ratio")
+    policy, batch = imagined(agent)
+    before = float(jax.jit(reader(agent))(policy, batch).kl_after.mean())
+
+    def moved(num_passes, stop_kl):
+        steps = OptimizerConfig(learning_rate=1e-2, max_grad_norm=0.0)
+        outer = OuterPPOConfig(num_passes=num_passes, stop_kl=stop_kl, optimizer=steps)
+        after, _, _ = step_of(outer, reader(agent))(policy, outer.start(policy), batch)
+        return np.concatenate([np.ravel(x) for x in jax.tree.leaves(after)])
+
+    one, stopped, free = moved(1, 0.0), moved(4, before + 1e-6), moved(4, 0.0)
+    np.testing.assert_allclose(stopped, one, rtol=1e-6)
+    assert np.abs(free - one).max() > 1e-2
+
+
 def test_credit_is_each_tasks_reward_among_all():
     _, batch = imagined(small())
     reward, valid = (np.asarray(x)[:, -1] for x in (batch.rollouts.reward, batch.rollouts.valid))

@@ -164,12 +164,14 @@ class OuterPPOConfig(AbstractOuter):
     kl_coef: price of the divergence on what was lived before adapting, from those who acted then:
     ProMP's penalty (Rothfuss et al., 2019), 0 for plain PPO. kl_target: the price doubles after an
     update that diverged by more than 1.5 times this, and halves below two thirds (0: it is fixed).
+    stop_kl: an update ends once the adapted policies have diverged by more than this (0: never).
     """
 
     clip: float = 0.3
     num_passes: int = 5
     kl_coef: float = 0.0
     kl_target: float = 0.0
+    stop_kl: float = 0.0
     optimizer: OptimizerConfig = OptimizerConfig(max_grad_norm=0.0)
 
     def start(self, policy: PolicyHead) -> PyTree:
@@ -200,7 +202,7 @@ class OuterPPOConfig(AbstractOuter):
             penalty = price * reading.kl_before.mean()
             return surrogate_loss(reading, batch, self.clip) + penalty, metrics
 
-        passes = Passes(self.num_passes, minibatch_size=batch.credit.shape[0], stop_kl=0.0)
+        passes = Passes(self.num_passes, batch.credit.shape[0], self.stop_kl)
         policy, progress, metrics = descend(
             loss,
             policy,

@@ -263,14 +263,17 @@ def test_beliefs_never_read_a_dense_reward(fresh, drawn):
     np.testing.assert_array_equal(agent._seen(context), agent._seen(other))
 
 
-def test_critics_pursue_the_slow_ones_and_nothing_beyond_an_end(fresh, drawn):
-    agent, state, _ = fresh(gamma=0.9, reward_scale=5.0)
+@pytest.mark.parametrize("dense", [False, True])
+def test_critics_pursue_the_slow_ones_and_nothing_beyond_an_end(fresh, drawn, dense):
+    agent, state, _ = fresh(gamma=0.9, reward_scale=5.0, dense_reward=dense)
     _, rows, noise = drawn
     z = jnp.broadcast_to(noise[:, None], (3, 5, L))
     target = agent._target(state.model, rows, z, KEY)
     over = np.asarray(rows.terminated)
     assert over.any() and not over.all()
-    np.testing.assert_allclose(target[over], 5.0 * rows.dense_reward[over], rtol=1e-6)
+    np.testing.assert_allclose(
+        target[over], 5.0 * (rows.dense_reward if dense else rows.reward)[over], rtol=1e-6
+    )
     other = eqx.tree_at(
         lambda m: m.target_critics[0].layers[-1].bias, state.model, replace_fn=lambda b: b - 100.0
     )

@@ -56,6 +56,7 @@ class Published:
     gamma: float = 0.99
     context_next_obs: bool = False
     posterior_in_context: bool = False
+    dense_reward: bool = False
     num_lanes: int = 5
     initial_steps: int = 2_000  # of each task, before the first gradient step
 
@@ -70,7 +71,7 @@ PUBLISHED = {
     "hopper-rand-params": Published(40, 10, (2, 3), 4_000, 100, context_next_obs=True),
     "point-robot": Published(80, 16, (10, 10), 1_000, 64, reward_scale=100.0, initial_steps=200),
     "point-robot-sparse": Published(
-        80, 16, (5, 45), 1_000, 1_024, 1.0, 100.0, 0.9, False, True, 10, 200
+        80, 16, (5, 45), 1_000, 1_024, 1.0, 100.0, 0.9, False, True, True, 10, 200
     ),
 }  # fmt: skip
 ITERATIONS = 500
@@ -104,6 +105,7 @@ def paper(env: str, env_steps: int | None = None) -> Config:
         num_steps=told.num_steps,
         meta_batch=told.meta_batch,
         kl_coef=told.kl_coef,
+        dense_reward=told.dense_reward,
         reward_scale=told.reward_scale,
         gamma=told.gamma,
     )

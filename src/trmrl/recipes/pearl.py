@@ -1,6 +1,7 @@
 """PEARL (Rakelly et al., 2019): a posterior over tasks and soft actor-critic."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from trmrl.agents._sgd import OptimizerConfig
 from trmrl.agents.pearl import PEARL
@@ -9,10 +10,46 @@ from trmrl.envs import make
 from trmrl.recipes._default import is_small
 from trmrl.types import Continuous, TrmrlError
 
-NUM_EPISODES, NUM_LANES = 5, 10
-# Gradient steps for an environment step, and the usual budget of environment steps.
-SMALL = 0.5, 100_000
-LOCOMOTION = 0.05, 1_000_000
+GRADIENT_STEPS = 0.05  # for an environment step
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How a family of worlds is lived in."""
+
+    num_lanes: int
+    num_episodes: int
+    env_steps: int
+
+
+LOCOMOTION = Budget(10, 5, 1_000_000)
+# Worlds that cost nothing to step: many tasks at a time.
+SMALL = Budget(100, 10, 1_600_000)
+# What the point robots want otherwise. Short episodes are worth a short sight; their training goals
+# are few, and a ring of 300 draws holds nearly all of them. Where all goals are dense a belief
+# grows finer with every episode, so that learning meets beliefs of every age. Where rewards are
+# sparse z of the prior has to go everywhere, which takes a belief held close to it.
+SPECIAL: dict[str, dict[str, Any]] = {
+    "point-robot": {
+        "num_tasks": 300,
+        "capacity": 2_000,
+        "latent": 10,
+        "encoder_hidden": (200, 200, 200),
+        "context_episodes": 10,
+        "context_size": 64,
+        "context_prefix": True,
+        "gamma": 0.8,
+        "reward_scale": 100.0,
+    },
+    "point-robot-sparse": {
+        "num_tasks": 300,
+        "capacity": 2_000,
+        "context_episodes": 10,
+        "gamma": 0.9,
+        "reward_scale": 100.0,
+        "kl_coef": 1.0,
+    },
+}
 
 
 def default(env: str, env_steps: int | None = None) -> Config:
@@ -20,31 +57,30 @@ def default(env: str, env_steps: int | None = None) -> Config:
     spec = make(env).spec
     if not isinstance(spec.action_space, Continuous):
         raise TrmrlError(f"pearl needs continuous actions, {env} has choices")
-    ratio, usual = SMALL if is_small(env) else LOCOMOTION
-    lived = NUM_LANES * NUM_EPISODES * spec.horizon
-    budget = usual if env_steps is None else env_steps
-    agent = PEARL(
-        encoder_hidden=(128, 128),
-        hidden=(128, 128),
-        num_steps=round(ratio * lived),
-        batch_size=64,
-        optimizer=OptimizerConfig(
+    usual = SMALL if is_small(env) else LOCOMOTION
+    budget = usual.env_steps if env_steps is None else env_steps
+    ours: dict[str, Any] = {
+        "encoder_hidden": (128, 128),
+        "hidden": (128, 128),
+        "num_steps": round(GRADIENT_STEPS * usual.num_lanes * usual.num_episodes * spec.horizon),
+        "batch_size": 64,
+        "optimizer": OptimizerConfig(
             1e-3,
             decay_start=round(0.7 * budget),  # earlier, and half-cheetah-vel learns too slowly
             decay_end=budget,
             final_factor=0.05,
             max_grad_norm=0.0,
         ),
-    )
+    }
     return Config(
         env,
         "pearl",
         "default",
-        agent,
+        PEARL(**(ours | SPECIAL.get(env, {}))),
         env_steps=budget,
-        num_lanes=NUM_LANES,
-        num_episodes=NUM_EPISODES,
-        eval_every=usual // 20,
+        num_lanes=usual.num_lanes,
+        num_episodes=usual.num_episodes,
+        eval_every=usual.env_steps // 20,
     )
 
 

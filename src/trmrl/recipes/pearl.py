@@ -24,11 +24,11 @@ class Budget:
 
 LOCOMOTION = Budget(10, 5, 1_000_000)
 # Worlds that cost nothing to step: many tasks at a time.
-SMALL = Budget(100, 10, 1_600_000)
+SMALL = Budget(100, 10, 2_000_000)
 # What the point robots want otherwise. Short episodes are worth a short sight; their training goals
-# are few, and a ring of 300 draws holds nearly all of them. Where all goals are dense a belief
-# grows finer with every episode, so that learning meets beliefs of every age. Where rewards are
-# sparse z of the prior has to go everywhere, which takes a belief held close to it.
+# are few, and a ring of 300 draws holds nearly all of them. A belief grows finer with every episode,
+# or learns where the goal is not, so that learning meets beliefs of every age. Where rewards are
+# sparse z of the prior has to go everywhere, which takes beliefs held close to it.
 SPECIAL: dict[str, dict[str, Any]] = {
     "point-robot": {
         "num_tasks": 300,
@@ -45,6 +45,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
         "num_tasks": 300,
         "capacity": 2_000,
         "context_episodes": 10,
+        "context_prefix": True,
         "gamma": 0.9,
         "reward_scale": 100.0,
         "kl_coef": 1.0,

@@ -43,6 +43,15 @@ def test_unlike_evaluations_are_not_averaged(make_run, evaluation):
     }
 
 
+def test_seeds_that_lived_almost_equally_long_are_averaged(make_run, evaluation):
+    """Episodes that end early leave an update a few steps short."""
+    runs = [make_run(f"x-s{seed}", seed=seed, returns=[[1.0], [3.0]]) for seed in (0, 1, 2)]
+    runs[1].write_evaluation("test", evaluation([[7.0], [7.0]], env_steps=11_900))
+    runs[2].write_evaluation("test", evaluation([[7.0], [7.0]], env_steps=11_000))
+    found = [(row[3], row[5], row[8]) for row in rows(runs)]
+    assert found == [("11,950", "2", "2.0, 7.0"), ("11,000", "1", "7.0")]
+
+
 def test_of_two_or_three_seeds_the_interval_is_from_least_to_greatest():
     assert mean_interval([4.0, 1.0]) == (1.0, 4.0)
     assert mean_interval([4.0, 1.0, 2.0]) == (1.0, 4.0)

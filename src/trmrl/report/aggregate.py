@@ -5,6 +5,8 @@ the run folders. Does not live here: what a single run scored (`table.py`).
 """
 
 from collections.abc import Iterator, Sequence
+from math import isclose
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,10 @@ from trmrl.report.experiments import Experiment, experiments, with_interval
 from trmrl.report.table import FEW, actions, evaluations, markdown
 from trmrl.run import Run
 
-# Evaluations that agree in all of these lived the same tasks after the same training.
-ALIKE = "split", "explore", "num_tasks", "num_episodes", "seed", "env_steps"
+# Evaluations that agree in all of these lived the same tasks; after the same training, too, if their
+# env steps are near: where episodes end early no two seeds live equally long.
+ALIKE = "split", "explore", "num_tasks", "num_episodes", "seed"
+NEAR = 0.01
 HEADER = [
     "experiment", "split", "actions", "env steps", "episode", "seeds",
     "mean over seeds", "IQM over seeds and tasks", "each seed",
@@ -30,20 +34,27 @@ def aggregate_table(runs: list[Run]) -> str:
     rows = []
     for experiment in experiments(runs):
         for records in _alike(experiment):
-            told = next(iter(records.values()))
-            cells = [experiment.label, told["split"], actions(told), told["env_steps"]]
-            rows += [cells + rest for rest in _rows(list(records.values()))]
+            env_steps = round(fmean(record["env_steps"] for record in records))
+            cells = [experiment.label, records[0]["split"], actions(records[0]), env_steps]
+            rows += [cells + rest for rest in _rows(records)]
     return markdown(HEADER, rows)
 
 
-def _alike(experiment: Experiment) -> Iterator[dict[int, dict[str, Any]]]:
-    """Yield evaluations that may be averaged, by training seed."""
-    groups: dict[tuple, dict[int, dict[str, Any]]] = {}
+def _alike(experiment: Experiment) -> Iterator[list[dict[str, Any]]]:
+    """Yield evaluations that may be averaged, one of a training seed."""
+    groups: dict[tuple, list[dict[int, dict[str, Any]]]] = {}
     for seed, run in experiment.runs.items():
         for record in evaluations(run):
-            key = tuple(record.get(name) for name in ALIKE)
-            groups.setdefault(key, {}).setdefault(seed, record)
-    yield from groups.values()
+            alike = groups.setdefault(tuple(record.get(name) for name in ALIKE), [])
+            for group in alike:
+                trained = next(iter(group.values()))["env_steps"]
+                if seed not in group and isclose(record["env_steps"], trained, rel_tol=NEAR):
+                    group[seed] = record
+                    break
+            else:
+                alike.append({seed: record})
+    for alike in groups.values():
+        yield from (list(group.values()) for group in alike)
 
 
 def _rows(records: list[dict[str, Any]]) -> Iterator[list[Any]]:

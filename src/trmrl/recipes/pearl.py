@@ -26,9 +26,9 @@ LOCOMOTION = Budget(10, 5, 1_000_000)
 # Worlds that cost nothing to step: many tasks at a time.
 SMALL = Budget(100, 10, 2_000_000)
 # What the point robots want otherwise. Short episodes are worth a short sight; their training goals
-# are few, and a ring of 300 draws holds nearly all of them. Beliefs grow finer with every episode, or
-# learn where the goal is not, so that learning meets beliefs of every age. Where rewards are sparse
-# z of the prior has to go everywhere, which takes beliefs held close to it.
+# are few, and a ring of 300 draws holds nearly all of them. Beliefs grow finer with every episode,
+# or learn where the goal is not, so that learning meets beliefs of every age. Where rewards are
+# sparse z of the prior has to go everywhere, which takes beliefs held close to it.
 SPECIAL: dict[str, dict[str, Any]] = {
     "point-robot": {
         "num_tasks": 300,

@@ -16,8 +16,8 @@ from trmrl.report.experiments import Experiment, experiments, with_interval
 from trmrl.report.table import FEW, actions, evaluations, markdown
 from trmrl.run import Run
 
-# Evaluations that agree in all of these lived the same tasks; if their env steps are near, after the
-# same training: where episodes end early no two seeds live equally long.
+# Evaluations that agree in all of these lived the same tasks. If their env steps are near, training
+# was as long, too: where episodes end early no two seeds live equally long.
 ALIKE = "split", "explore", "num_tasks", "num_episodes", "seed"
 NEAR = 0.01
 HEADER = [

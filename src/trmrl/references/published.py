@@ -1,7 +1,8 @@
 """Published totals of the classical strategies, per world and strategy.
 
 Lives here: tables of Duan et al. (2016), "RL²: Fast Reinforcement Learning via Slow Reinforcement
-Learning", sections 3.1 and 3.2. Does not live here: what we measure.
+Learning", sections 3.1 and 3.2, and the bandit that Mishra et al. (2018), "A Simple Neural
+Attentive Meta-Learner", added to them. Does not live here: what we measure.
 """
 
 _BANDIT_COLUMNS = ("random", "gittins", "thompson", "optimistic-thompson", "ucb1", "epsilon-greedy",
@@ -29,4 +30,4 @@ PUBLISHED: dict[str, dict[str, float]] = {
     env: dict(zip(columns, row, strict=True))
     for columns, rows in ((_BANDIT_COLUMNS, _BANDIT_ROWS), (_TABULAR_COLUMNS, _TABULAR_ROWS))
     for env, row in rows.items()
-}
+} | {"bandit-n1000-k50": {"random": 499.8, "gittins": 944.1, "RL²": 847.4}}

@@ -42,7 +42,8 @@ def test_a_budget_changes_nothing_but_itself_and_the_schedule(agent, name):
         shorter = recipe(config.env, agent, name, env_steps=1_000)
         assert shorter.env_steps == 1_000
         differ = [line.split(":")[0] for line in configs.differences(config, shorter)]
-        assert all(field.split(".")[-1] in ("env_steps", "decay_end") for field in differ)
+        follows = "env_steps", "decay_start", "decay_end"
+        assert all(field.split(".")[-1] in follows for field in differ)
 
 
 # The commands released with the paper (Melo, 2022), column by column.

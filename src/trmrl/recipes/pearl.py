@@ -10,8 +10,6 @@ from trmrl.envs import make
 from trmrl.recipes._default import is_small
 from trmrl.types import Continuous, TrmrlError
 
-GRADIENT_STEPS = 0.05  # for an environment step
-
 
 @dataclass(frozen=True)
 class Budget:
@@ -19,12 +17,13 @@ class Budget:
 
     num_lanes: int
     num_episodes: int
+    gradient_steps: float  # for an environment step
     env_steps: int
 
 
-LOCOMOTION = Budget(10, 5, 1_000_000)
+LOCOMOTION = Budget(10, 5, 0.1, 1_000_000)
 # Worlds that cost nothing to step: many tasks at a time.
-SMALL = Budget(100, 10, 2_000_000)
+SMALL = Budget(100, 10, 0.05, 2_000_000)
 # What the point robots want otherwise. Short episodes are worth a short sight; their training goals
 # are few, and a ring of 300 draws holds nearly all of them. Beliefs grow finer with every episode,
 # or learn where the goal is not, so that learning meets beliefs of every age. Where rewards are
@@ -60,10 +59,11 @@ def default(env: str, env_steps: int | None = None) -> Config:
         raise TrmrlError(f"pearl needs continuous actions, {env} has choices")
     usual = SMALL if is_small(env) else LOCOMOTION
     budget = usual.env_steps if env_steps is None else env_steps
+    lived = usual.num_lanes * usual.num_episodes * spec.horizon
     ours: dict[str, Any] = {
         "encoder_hidden": (128, 128),
         "hidden": (128, 128),
-        "num_steps": round(GRADIENT_STEPS * usual.num_lanes * usual.num_episodes * spec.horizon),
+        "num_steps": round(usual.gradient_steps * lived),
         "batch_size": 64,
         "optimizer": OptimizerConfig(
             1e-3,

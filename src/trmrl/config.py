@@ -110,7 +110,6 @@ LIMITS: dict[type, dict[str, tuple[int | float, int | float]]] = {
         "num_steps": (1, INF),
         "meta_batch": (1, INF),
         "batch_size": (1, INF),
-        "learning_rate": (0, INF),
         "gamma": (0, 1),
         "tau": (0, 1),
         "kl_coef": (0, INF),
@@ -139,6 +138,7 @@ LIMITS: dict[type, dict[str, tuple[int | float, int | float]]] = {
         "num_passes": (1, INF),
         "kl_coef": (0, INF),
         "kl_target": (0, INF),
+        "stop_kl": (0, INF),
     },
     OptimizerConfig: {
         "learning_rate": (0, INF),

@@ -100,7 +100,7 @@ def test_it_learns_where_to_go(agent_name):
     envs, agent = make(config.env, config.num_episodes), config.agent
     iterate = build_iteration(agent, envs, config.num_lanes)
     train_state = agent.init(envs.spec, key=jax.random.key(0))
-    for _ in range(10):  # of 80, a minute or two
+    for _ in range(10):  # of 100, a minute or two
         train_state, _ = iterate(train_state)
     score = evaluate(agent, train_state.model, envs, num_tasks=200)
     returns = score.return_per_episode["mean"]

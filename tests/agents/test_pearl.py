@@ -265,7 +265,7 @@ def test_beliefs_never_read_a_dense_reward(fresh, drawn):
 
 @pytest.mark.parametrize("dense", [False, True])
 def test_critics_pursue_the_slow_ones_and_nothing_beyond_an_end(fresh, drawn, dense):
-    agent, state, _ = fresh(gamma=0.9, reward_scale=5.0, dense_reward=dense)
+    agent, state, _ = fresh(gamma=0.9, reward_scale=5.0, dense_critics=dense)
     _, rows, noise = drawn
     z = jnp.broadcast_to(noise[:, None], (3, 5, L))
     target = agent._target(state.model, rows, z, KEY)

@@ -44,3 +44,11 @@ def test_plain_xavier_has_unit_gain_and_norms_begin_as_identity(normalization):
         for norm in block.norms or ():
             assert np.all(np.asarray(norm.weight) == 1) and np.all(np.asarray(norm.bias) == 0)
     assert (encoder.norm is not None) == (normalization == "pre")
+
+
+@pytest.mark.parametrize("gain", [1.0, 8.0])
+def test_t_fixup_embeds_by_its_formula_times_a_gain(gain):
+    """Of 64 features and two layers: `64^(-1/2) * 18^(-1/4)`, times the gain."""
+    encoder = Encoder(50, 64, 4, 2, 64, "none", "t_fixup", gain, key=jax.random.key(0))
+    found = np.asarray(encoder.embedding.weight).std()
+    assert found == pytest.approx(gain * 0.0607, rel=0.05)

@@ -24,9 +24,16 @@ def test_every_episode_is_averaged_over_seeds(make_run):
 
 
 def test_trials_of_many_episodes_are_summed_and_one_seed_has_no_interval(make_run):
-    """Sums of four pulls: 4 and 8."""
-    (row,) = rows([make_run("x-s0", returns=[[1.0] * 4, [2.0] * 4])])
-    assert row[4:] == ["sum of 4", "1", "6.000", "6.000", "6.000"]
+    """Sums of eleven pulls: 11 and 22."""
+    (row,) = rows([make_run("x-s0", returns=[[1.0] * 11, [2.0] * 11])])
+    assert row[4:] == ["sum of 11", "1", "16.500", "16.500", "16.500"]
+
+
+def test_several_episodes_are_told_one_by_one_and_summed(make_run):
+    """Four pulls worth 1 in one task and 2 in the other: 1.5 each, 6 in all."""
+    told = rows([make_run("x-s0", returns=[[1.0] * 4, [2.0] * 4])])
+    assert [row[4] for row in told] == ["1", "2", "3", "4", "sum of 4"]
+    assert [row[6] for row in told] == ["1.500"] * 4 + ["6.000"]
 
 
 def test_unlike_evaluations_are_not_averaged(make_run, evaluation):

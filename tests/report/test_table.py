@@ -28,9 +28,12 @@ def test_short_trials_show_every_episode(run, evaluation):
 def test_long_trials_show_their_sum(run, evaluation):
     """Sums 4 and 8: mean 6, standard error 2, and 1.96 of those either way."""
     run.write_evaluation("test", evaluation([[1.0] * 4, [2.0] * 4]))
-    assert table([run]).splitlines()[-1].endswith("| 6.000 ± 3.920 a trial |")
+    told = lambda: table([run]).splitlines()[-1].split(" | ")[-1]
+    assert told() == "6.000 ± 3.920 a trial (1.50, 1.50, 1.50, 1.50) |"
     run.write_evaluation("test", evaluation([[1.0] * 4]))
-    assert table([run]).splitlines()[-1].endswith("| 4.000 ± 0.000 a trial |")
+    assert told() == "4.000 ± 0.000 a trial (1.50, 1.50, 1.50, 1.50) |"
+    run.write_evaluation("test", evaluation([[1.0] * 11]))
+    assert told() == "11.000 ± 0.000 a trial |"
 
 
 def test_nothing_evaluated_is_said(run):

@@ -93,7 +93,7 @@ class PEARL(AbstractAgent):
     task are kept. tau: by which target critics follow in a step. kl_coef: of the divergence from
     the prior, summed over the tasks of a step, as published. actor_penalty: on squares of the
     policy's mean and log deviation, before the tangent. Critics learn from a world's denser reward,
-    where it has one, if `dense_reward`. Rewards are multiplied by `reward_scale`; the temperature
+    where it has one, if `dense_critics`. Rewards are multiplied by `reward_scale`; the temperature
     is 1, or tuned to an entropy of minus one nat an action if `tune_temperature`.
 
     In the published code a value network and its slow copy stand where here the slow copies of both
@@ -121,7 +121,7 @@ class PEARL(AbstractAgent):
     tau: float = 0.005
     kl_coef: float = 0.1
     actor_penalty: float = 1e-3
-    dense_reward: bool = False
+    dense_critics: bool = False
     reward_scale: float = 5.0
     tune_temperature: bool = False
 
@@ -315,7 +315,7 @@ class PEARL(AbstractAgent):
         action, log_prob = _policy(model.actor, rows.next_obs, z).sample(key=key)
         q1, q2 = (_value(critic, rows.next_obs, action, z) for critic in model.target_critics)
         next_value = soft_value(q1, q2, log_prob, jnp.exp(model.log_temperature))
-        reward = self.reward_scale * (rows.dense_reward if self.dense_reward else rows.reward)
+        reward = self.reward_scale * (rows.dense_reward if self.dense_critics else rows.reward)
         return value_target(reward, rows.terminated, next_value, self.gamma)
 
     def _actor_loss(

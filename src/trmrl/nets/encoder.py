@@ -116,14 +116,18 @@ class Encoder(eqx.Module):
         hidden: int,
         normalization: Normalization,
         initializer: Initializer,
+        embedding_gain: float = 1.0,
         *,
         key: PRNGKey,
     ):
-        """Weights by T-Fixup for an encoder of `num_layers`, or by plain Xavier."""
+        """Weights by T-Fixup for an encoder of `num_layers`, or by plain Xavier.
+
+        `embedding_gain` multiplies T-Fixup's embedding.
+        """
         embed_key, *keys = jax.random.split(key, num_layers + 1)
         if initializer == "t_fixup":
             gain = t_fixup_projection_gain(num_layers)
-            std = t_fixup_embedding_std(width, num_layers)
+            std = embedding_gain * t_fixup_embedding_std(width, num_layers)
             weight = std * jax.random.normal(embed_key, (token_size, width))
         else:
             gain, weight = 1.0, xavier(token_size, width, key=embed_key)

@@ -181,6 +181,9 @@ class TransformerConfig(AbstractCoreConfig):
 
     normalization: no LayerNorm, as published, or one before or after each sublayer (before: a last
     one too). initializer: the first weights, by T-Fixup as published, or by plain Xavier.
+    embedding_gain: of T-Fixup's embedding, beside a position code of unit amplitude. Published 1
+    leaves tokens of few features a tenth of the code; `sqrt(width)`, by which Vaswani et al. (2017,
+    section 3.4) multiply embeddings, makes them its equals.
     """
 
     context: Literal["window", "trial"] = "window"
@@ -191,6 +194,7 @@ class TransformerConfig(AbstractCoreConfig):
     hidden: int = 512
     normalization: Normalization = "none"
     initializer: Initializer = "t_fixup"
+    embedding_gain: float = 1.0
 
     def build(self, token_size: int, trial_length: int, *, key: PRNGKey) -> AbstractCore:
         """Return a core with fresh weights."""
@@ -202,6 +206,7 @@ class TransformerConfig(AbstractCoreConfig):
             self.hidden,
             self.normalization,
             self.initializer,
+            self.embedding_gain,
             key=key,
         )
         if self.context == "window":

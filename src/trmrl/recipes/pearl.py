@@ -99,7 +99,7 @@ class Published:
     gamma: float = 0.99
     context_next_obs: bool = False
     posterior_in_context: bool = False
-    dense_reward: bool = False
+    dense_critics: bool = False
     num_lanes: int = 5
     initial_steps: int = 2_000  # of each task, before the first gradient step
 
@@ -148,7 +148,7 @@ def paper(env: str, env_steps: int | None = None) -> Config:
         num_steps=told.num_steps,
         meta_batch=told.meta_batch,
         kl_coef=told.kl_coef,
-        dense_reward=told.dense_reward,
+        dense_critics=told.dense_critics,
         reward_scale=told.reward_scale,
         gamma=told.gamma,
     )

@@ -13,7 +13,7 @@ import numpy as np
 
 from trmrl.ops.bootstrap import bootstrap_interval, interquartile_interval, interquartile_mean
 from trmrl.report.experiments import Experiment, experiments, with_interval
-from trmrl.report.table import FEW, actions, evaluations, markdown
+from trmrl.report.table import FEW, SEVERAL, actions, evaluations, markdown
 from trmrl.run import Run
 
 # Evaluations that agree in all of these lived the same tasks. If their env steps are near, training
@@ -27,7 +27,7 @@ HEADER = [
 
 
 def aggregate_table(runs: list[Run]) -> str:
-    """Return one row per experiment, evaluation and episode (trials of many episodes: their sum).
+    """Return one row per experiment, evaluation and episode (of many episodes: their sum).
 
     Intervals are 95 % percentile bootstraps that draw seeds; a single seed has none.
     """
@@ -61,10 +61,12 @@ def _rows(records: list[dict[str, Any]]) -> Iterator[list[Any]]:
     """Yield the cells from `episode` on, for evaluations of several seeds on the same tasks."""
     returns = np.asarray([record["returns"] for record in records], np.float64)  # [S, N, K]
     num_seeds, _, num_episodes = returns.shape
+    columns = {f"{k + 1}": returns[:, :, k] for k in range(num_episodes)}
+    if num_episodes > SEVERAL:
+        columns = {}
     if num_episodes > FEW:
-        columns, digits = {f"sum of {num_episodes}": returns.sum(axis=2)}, 3
-    else:
-        columns, digits = {f"{k + 1}": returns[:, :, k] for k in range(num_episodes)}, 1
+        columns[f"sum of {num_episodes}"] = returns.sum(axis=2)
+    digits = 3 if num_episodes > FEW else 1
     for episode, scores in columns.items():
         of_seeds = scores.mean(axis=1)
         iqm = with_interval(interquartile_mean(scores), interquartile_interval(scores), digits)

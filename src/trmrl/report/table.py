@@ -9,14 +9,16 @@ from trmrl.report.experiments import with_interval
 from trmrl.run import EVALUATIONS, Run
 from trmrl.types import TrmrlError
 
-FEW = 3  # episodes that get a column of their own
+FEW = 3  # episodes whose returns are told with an interval each; more are summed
+SEVERAL = 10  # episodes whose means are told beside their sum
 
 
 def table(runs: list[Run]) -> str:
     """Return one row per evaluation stored in the run folders.
 
     Trials of few episodes show the mean return of each with its 95 % interval over tasks; longer
-    ones the return of the whole trial. Raises `TrmrlError` if nothing was evaluated.
+    ones the return of the whole trial, with the means of its episodes if they are ten or less.
+    Raises `TrmrlError` if nothing was evaluated.
     """
     rows = [(run.path.name, record) for run in runs for record in evaluations(run)]
     if not rows:
@@ -62,6 +64,8 @@ def _returns(record: dict[str, Any]) -> str:
     if record["num_episodes"] > FEW:
         whole = [sum(task) for task in record["returns"]]
         margin = 1.96 * statistics.stdev(whole) / len(whole) ** 0.5 if len(whole) > 1 else 0.0
-        return f"{statistics.fmean(whole):.3f} ± {margin:.3f} a trial"
+        told = f"{statistics.fmean(whole):.3f} ± {margin:.3f} a trial"
+        each = ", ".join(f"{mean:.2f}" for mean in episodes["mean"])
+        return f"{told} ({each})" if record["num_episodes"] <= SEVERAL else told
     columns = zip(episodes["mean"], episodes["ci95_low"], episodes["ci95_high"], strict=True)
     return ", then ".join(with_interval(mean, (low, high)) for mean, low, high in columns)

@@ -30,8 +30,15 @@ def _default(env: str, agent_name: str, core: AbstractCoreConfig, env_steps: int
     spec = make(env).spec
     trial_length = spec.num_episodes * spec.horizon
     longest = max(c for c in range(1, MAX_CHUNK + 1) if trial_length % c == 0)
-    chunk_length = 0 if is_small(env) else longest
-    return default_config(env, agent_name, core, chunk_length=chunk_length, env_steps=env_steps)
+    chunk_length, learning_rate = (0, 3e-3) if is_small(env) else (longest, 1e-3)
+    return default_config(
+        env,
+        agent_name,
+        core,
+        chunk_length=chunk_length,
+        learning_rate=learning_rate,
+        env_steps=env_steps,
+    )
 
 
 def promp(env: str, env_steps: int | None = None) -> Config:

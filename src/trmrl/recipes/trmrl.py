@@ -119,8 +119,15 @@ def default(env: str, env_steps: int | None = None) -> Config:
 def ours(agent_name: str, env: str, env_steps: int | None, **core_fields: Any) -> Config:
     """Return our setting under a name, with some fields of its `TransformerConfig` changed."""
     context = "trial" if is_small(env) else "window"
-    window, chunk_length = {"trial": (0, 0), "window": (5, 1)}[context]
+    window, chunk_length, gain = {"trial": (0, 0, 8.0), "window": (5, 1, 1.0)}[context]
     core = TransformerConfig(
-        context, window, width=64, num_heads=4, num_layers=2, hidden=256, **core_fields
+        context,
+        window,
+        width=64,
+        num_heads=4,
+        num_layers=2,
+        hidden=256,
+        embedding_gain=gain,
+        **core_fields,
     )
     return default_config(env, agent_name, core, chunk_length=chunk_length, env_steps=env_steps)

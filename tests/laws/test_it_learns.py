@@ -75,8 +75,8 @@ def test_it_learns(agent_name):
     agent: Any = config.agent
     agent = replace(
         agent,
-        ppo=replace(agent.ppo, minibatch_size=LANES * PULLS // 4),
-        optimizer=replace(agent.optimizer, learning_rate=3e-3),  # fewer, bolder steps
+        ppo=replace(agent.ppo, num_passes=4, minibatch_size=LANES * PULLS // 4),
+        optimizer=replace(agent.optimizer, learning_rate=3e-3),  # few updates, so bold steps
     )
     iterate = build_iteration(agent, envs, LANES)
     train_state = agent.init(envs.spec, key=jax.random.key(0))

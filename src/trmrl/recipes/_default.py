@@ -54,20 +54,23 @@ def _small(
     usual = SMALL_TRIALS * trial_length
     budget = usual if env_steps is None else env_steps
     noisy = env.startswith(NOISY)
+    steps = 2 if noisy else 4  # an update; fewer, surer and smaller ones do not lose their way
+    rate = learning_rate / 2 if noisy else learning_rate
     agent = MemoryPPO(
         core=core,
         normalize_obs=not isinstance(spec.action_space, Discrete),
         ppo=PPOConfig(
             gamma=0.99,
-            gae_lambda=0.3 if noisy else 0.9,
+            gae_lambda=0.7 if noisy else 0.9,
             num_passes=1,
-            minibatch_size=num_lanes * trial_length // 4,
+            minibatch_size=num_lanes * trial_length // steps,
             chunk_length=chunk_length,
-            entropy_coef=0.1 if noisy else 0.06,  # without it long trials are played greedily
+            entropy_coef=0.03 if noisy else 0.06,  # without it long trials are played greedily
             entropy_final_factor=0.0,
+            stop_kl=0.02,  # and a smaller step next time, or one burst undoes a room's policy
             bootstrap=False,
         ),
-        optimizer=OptimizerConfig(learning_rate, decay_end=budget, final_factor=0.05),
+        optimizer=OptimizerConfig(rate, decay_end=budget, final_factor=0.05, target_kl=0.01),
     )
     return Config(
         env,

@@ -30,7 +30,7 @@ def _default(env: str, agent_name: str, core: AbstractCoreConfig, env_steps: int
     spec = make(env).spec
     trial_length = spec.num_episodes * spec.horizon
     longest = max(c for c in range(1, MAX_CHUNK + 1) if trial_length % c == 0)
-    chunk_length, learning_rate = (0, 3e-3) if is_small(env) else (longest, 1e-3)
+    chunk_length, learning_rate = (0, 2e-3) if is_small(env) else (longest, 1e-3)
     return default_config(
         env,
         agent_name,

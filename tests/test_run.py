@@ -7,6 +7,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -428,6 +429,21 @@ def test_tensorboard_holds_every_number_at_its_env_steps(run):
         ("return/1", 8, 0.5),
         ("return/2", 8, pytest.approx(1 / 3)),
     ]
+
+
+def test_tensorboard_is_told_the_sum_of_a_long_list(run):
+    run.log(line(1) | {"return": [0.5] * 11})
+    run.close()
+    scalars, _ = events_of(run)
+    assert scalars[-1] == ("return/sum", 8, 5.5)
+
+
+def test_tensorboard_needs_no_thread(run):
+    """One that waits for more would keep an interrupted process from ending."""
+    before = threading.active_count()
+    run.log(line(1))
+    assert threading.active_count() == before
+    run.close()
 
 
 def test_tensorboard_drops_what_is_lived_again(run):

@@ -13,6 +13,7 @@ Lives here: reading and writing those, without pickle. Does not live here: what 
 import fcntl
 import json
 import os
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -34,6 +35,9 @@ CONFIG, METRICS, CHECKPOINT, EVALUATIONS, LOCK = (
     "evaluations",
     "lock",
 )
+EVENTS = "events"  # of TensorBoard, which adds when and where to the name
+FLUSH_SECONDS = 10.0
+MANY = 10  # entries of a list, beyond which TensorBoard is told their sum
 TAIL = 1 << 16  # bytes at the end of the metrics in which the last line is looked for first
 FORMAT = 1  # of the folder; raised when an older program could no longer read it
 UNREADABLE = (  # what a file that is no archive of arrays, or half of one, makes its readers raise
@@ -156,20 +160,16 @@ class Run:
         return jax.tree.unflatten(jax.tree.structure(skeleton), leaves)
 
     def log(self, record: dict[str, Any]) -> None:
-        """Append one line to the metrics, and its numbers to TensorBoard at `env_steps`."""
-        with _disk_errors(self.path), open(self.path / METRICS, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-        if self._events is None:
-            from tensorboardX import SummaryWriter
+        """Append one line to the metrics, and its numbers to TensorBoard at `env_steps`.
 
-            lived_again = record["env_steps"]  # TensorBoard drops what it holds from there on
-            with _disk_errors(self.path):
-                self._events = SummaryWriter(str(self.path), purge_step=lived_again, flush_secs=10)
-        for name, value in record.items():
-            values = enumerate(value, start=1) if isinstance(value, list) else [("", value)]
-            for index, scalar in values:
-                tag = f"{name}/{index}" if index else name
-                self._events.add_scalar(tag, scalar, record["env_steps"])
+        There a list has a curve for each of its entries, or if they are many one for their sum.
+        """
+        with _disk_errors(self.path):
+            with open(self.path / METRICS, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+            if self._events is None:
+                self._events = _Events(self.path, record["env_steps"])
+            self._events.write(record)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return every whole line of the metrics: a crash may have torn the last one.
@@ -231,6 +231,50 @@ class Run:
         if self._events is not None:
             self._events.close()
             self._events = None
+
+
+class _Events:
+    """TensorBoard's file, written by who calls and by no thread, which an interrupt could hang."""
+
+    def __init__(self, path: Path, env_steps: int) -> None:
+        """Begin another file, for which TensorBoard drops what it holds from `env_steps` on."""
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+
+        self._event = Event
+        self._file = EventsWriter(str(path / EVENTS))
+        self._file.write_event(
+            Event(step=env_steps, session_log=SessionLog(status=SessionLog.START))
+        )
+        self._flushed = time.monotonic()
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Write the numbers of a record."""
+        from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in _scalars(record)]
+        event = self._event(
+            wall_time=time.time(), step=record["env_steps"], summary=Summary(value=values)
+        )
+        self._file.write_event(event)
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._file.flush()
+            self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        """Flush what is buffered."""
+        self._file.close()
+
+
+def _scalars(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield the curves of a record."""
+    for name, value in record.items():
+        if not isinstance(value, list):
+            yield name, value
+        elif len(value) > MANY:
+            yield f"{name}/sum", sum(value)
+        else:
+            yield from ((f"{name}/{k}", entry) for k, entry in enumerate(value, start=1))
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:

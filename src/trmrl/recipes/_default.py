@@ -65,7 +65,7 @@ def _small(
             num_passes=1,
             minibatch_size=num_lanes * trial_length // steps,
             chunk_length=chunk_length,
-            entropy_coef=0.03 if noisy else 0.06,  # without it long trials are played greedily
+            entropy_coef=0.01 if noisy else 0.06,  # without it long trials are played greedily
             entropy_final_factor=0.0,
             stop_kl=0.02,  # and a smaller step next time, or one burst undoes a room's policy
             bootstrap=False,

@@ -50,12 +50,11 @@ def _small(
 ) -> Config:
     spec = make(env).spec
     trial_length = spec.num_episodes * spec.horizon
-    num_lanes = max(SMALL_ROWS // trial_length, 16)
+    noisy = env.startswith(NOISY)
+    rows = 4 * SMALL_ROWS if noisy else SMALL_ROWS  # clipped together, noise undoes less
+    num_lanes = max(rows // trial_length, 16)
     usual = SMALL_TRIALS * trial_length
     budget = usual if env_steps is None else env_steps
-    noisy = env.startswith(NOISY)
-    steps = 2 if noisy else 4  # an update; fewer, surer and smaller ones do not lose their way
-    rate = learning_rate / 2 if noisy else learning_rate
     agent = MemoryPPO(
         core=core,
         normalize_obs=not isinstance(spec.action_space, Discrete),
@@ -63,14 +62,16 @@ def _small(
             gamma=0.99,
             gae_lambda=0.7 if noisy else 0.9,
             num_passes=1,
-            minibatch_size=num_lanes * trial_length // steps,
+            minibatch_size=SMALL_ROWS // 4,
             chunk_length=chunk_length,
             entropy_coef=0.01 if noisy else 0.06,  # without it long trials are played greedily
             entropy_final_factor=0.0,
             stop_kl=0.02,  # and a smaller step next time, or one burst undoes a room's policy
             bootstrap=False,
         ),
-        optimizer=OptimizerConfig(rate, decay_end=budget, final_factor=0.05, target_kl=0.01),
+        optimizer=OptimizerConfig(
+            learning_rate, decay_end=budget, final_factor=0.05, target_kl=0.01
+        ),
     )
     return Config(
         env,

@@ -70,6 +70,7 @@ def refused(capsys, *args):
         ("train bandit-n4-k2 --recipe paper", r"trmrl/paper has no setting for bandit-n4-k2"),
         ("train bandit-n4-k2 --agent.ppo.clp 1", r"unknown field .*did you mean agent.ppo.clip"),
         ("train bandit-n4-k2 --env x", r"--env is no option"),
+        ("train bandit-n4-k2 --env-steps 9", r"--env-steps is no option: say --steps N"),
         ("train bandit-n4-k2 more", r"unrecognized options: more"),
         ("train bandit-n4-k2 --agent.ppo.clip", r"missing value for argument '--agent.ppo.clip'"),
         ("train bandit-n4-k2 --agent.ppo.clip abc", r"--agent.ppo.clip: .*float: 'abc'"),
@@ -269,7 +270,9 @@ def test_report_draws_runs(capsys, trained, tmp_path):
         ["test", "sampled", "3", "16"], ["test", "mode", "3", "16"]
     ] * 2  # fmt: skip
     assert [row.split(" | ")[:6] for row in over_seeds] == [
-        ["| run", "test", actions, "16", "sum of 4", "1"] for actions in ("sampled", "mode")
+        ["| run", "test", actions, "16", episode, "1"]
+        for actions in ("sampled", "mode")
+        for episode in ("1", "2", "3", "4", "sum of 4")
     ]
     assert wrote == f"wrote {out}"
 

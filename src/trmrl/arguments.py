@@ -103,6 +103,7 @@ class Bench:
     num_lanes: int = 64
 
 
+BUDGET = {"env_steps": "--steps N"}  # said so, schedules follow
 KINDS = {
     "train": Train,
     "sweep": Sweep,
@@ -147,7 +148,7 @@ def read_train(args: list[str]) -> tuple[Train, Any]:
     options, fields = parse(Train, args, "train", return_unknown_args=True)
     config = _recipe(options.env, options.agent, options)
     cell = "trmrl train ENV --agent NAME"
-    return options, _read_fields(config, fields, {"env": cell, "agent_name": cell})
+    return options, _read_fields(config, fields, {"env": cell, "agent_name": cell} | BUDGET)
 
 
 def read_sweep(args: list[str]) -> tuple[Sweep, list[Any]]:
@@ -163,7 +164,7 @@ def read_sweep(args: list[str]) -> tuple[Sweep, list[Any]]:
     if options.jobs is not None and options.jobs < 1:
         raise TrmrlError(f"--jobs is {options.jobs}, expected 1 or more")
     cells = "trmrl sweep ENV... --agents NAME..."
-    taken = {"env": cells, "agent_name": cells, "seed": "--seeds N..."}
+    taken = {"env": cells, "agent_name": cells, "seed": "--seeds N..."} | BUDGET
     configs = [
         _read_fields(_recipe(env, agent, options), fields, taken)
         for env in options.envs

@@ -203,6 +203,13 @@ def hand_rows():
         log_prob=jnp.log(jnp.array([[0.5, 0.25], [0.6, 0.5], [0.9, 0.01]])),
         advantage=jnp.array([[1.0, -1.0], [2.0, 0.5], [-3.0, 99.0]]),
         value_target=jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 99.0]]),
+        outcome=jnp.array(
+            [
+                [[1.0, 0.0, 2.0], [0.0, 1.0, 1.0]],
+                [[2.0, 0.0, 0.0], [0.5, 4.0, 0.0]],
+                [[-1.0, 1.0, 0.0], [99.0, 99.0, 99.0]],
+            ]
+        ),
     ), valid
 
 
@@ -252,6 +259,62 @@ def test_value_loss_by_hand(small_agent, drift, kind):
     expected = {"squared": squared, "gaussian": squared * np.exp(-1.4) + 0.7}[kind]
     assert float(loss) == pytest.approx(expected, rel=1e-5)
     assert float(metrics["value_loss"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_prediction_error_by_hand(small_agent):
+    """A reward and two observations, said to be 1, 0 and 1 at the first rows, then 1.5, .5, 1.5."""
+    rows, _ = hand_rows()
+    said = jnp.array([[1.0, 0.0, 1.0]] * 3 + [[1.5, 0.5, 1.5]] * 3).reshape((2, 3, 3))  # time first
+    loss, metrics = small_agent("gru")._prediction_error(said, rows)
+    errors = [(0, 0, -1), (1.5, -0.5, 0.5), (-1, 0, 1), (1, -3.5, 1.5), (2, -1, 1)]
+    reward = np.mean([0.5 * e[0] ** 2 for e in errors])
+    obs = np.mean([0.25 * (e[1] ** 2 + e[2] ** 2) for e in errors])
+    assert float(metrics["reward_prediction_loss"]) == pytest.approx(reward, rel=1e-5)
+    assert float(metrics["obs_prediction_loss"]) == pytest.approx(obs, rel=1e-5)
+    assert float(loss) == pytest.approx(reward + obs, rel=1e-5)
+
+
+@pytest.mark.parametrize("value_phase", ["joint", "after"])
+def test_predictions_shape_the_core_and_nothing_reads_them(small_agent, teach, value_phase):
+    """Where nothing else is learned they move the core and themselves, and no head."""
+    agent = small_agent(
+        "gru",
+        prediction_coef=1.0,
+        value_coef=0.0,
+        normalize_advantage=False,
+        value_phase=value_phase,
+        value_optimizer=STILL,
+        **SMALL,
+    )
+    before, trial, _, _ = teach(agent)
+    batch = agent._chunk(before.model, trial.flatten_time(), jnp.zeros((12, 4)), jnp.zeros((12, 4)))
+    loss = {"joint": agent._joint_loss, "after": agent._policy_loss}[value_phase]
+    gradient = jax.grad(lambda n: loss(n, batch, jnp.zeros(()))[0])(before.model.network)
+    moved = lambda part: any(np.abs(x).max() > 1e-4 for x in arrays(part))
+    assert moved(gradient.core)
+    assert moved(gradient.predictor)
+    assert not moved(gradient.policy)
+    assert not moved(gradient.critic)
+
+
+def test_predictions_are_of_what_came_after(small_agent, teach):
+    """Rewards by the trial's own moments; observations as the next token shows them."""
+    agent = small_agent("gru", prediction_coef=1.0, chunk_length=0, **SMALL)
+    before, trial, after, metrics = teach(agent)
+    rows = trial.flatten_time()
+    zero = jnp.zeros(rows.valid.shape)
+    outcome = np.swapaxes(agent._chunk(after.model, rows, zero, zero).outcome, 0, 1)
+    valid = np.asarray(rows.valid)
+    reward = np.asarray(rows.outcome.reward)[valid]
+    expected = (reward - reward.mean()) / reward.std()
+    np.testing.assert_allclose(outcome[..., 0][valid], expected, atol=1e-4)
+    token, _ = agent._tokens(after.model, rows.timestep)
+    goes_on = valid[1:] & ~np.asarray(rows.timestep.episode_start)[1:]
+    assert goes_on.any()
+    shown = np.asarray(token)[1:, :, : outcome.shape[-1] - 1]
+    np.testing.assert_allclose(outcome[:-1, :, 1:][goes_on], shown[goes_on], atol=1e-5)
+    assert {"reward_prediction_loss", "obs_prediction_loss"} <= set(metrics)
+    assert all_moved(before.model.network.predictor, after.model.network.predictor)
 
 
 def test_joint_loss_adds_the_value_loss_times_its_coefficient(small_agent, taught):

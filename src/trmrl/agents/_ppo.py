@@ -22,6 +22,11 @@ class PPOConfig(eqx.Module):
     minibatch's divergence from the acting policy exceeds it (0: never). entropy_coef: of the bonus
     for the policy's entropy, times `entropy_final_factor` by the end of the step size's decay.
 
+    prediction_coef: of self-supervision: the feature and the action taken predict the reward and
+    the next observation (0: they do not). Nothing else of the agent reads the predictions; what
+    they leave is a memory of what actions did here before, which a policy's gradient is slow to
+    form where rewards are noisy.
+
     value_loss: "squared", or "gaussian", the published likelihood with a learned width.
     value_target: "lambda", advantage plus value, or "return", the published discounted return.
     value_phase: "joint" adds `value_coef` times the value loss to the policy's; "after" takes all
@@ -42,6 +47,7 @@ class PPOConfig(eqx.Module):
     stop_kl: float = 0.0
     entropy_coef: float = 0.0
     entropy_final_factor: float = 1.0
+    prediction_coef: float = 0.0
     normalize_advantage: bool = True
     value_loss: Literal["squared", "gaussian"] = "squared"
     value_target: Literal["lambda", "return"] = "lambda"
@@ -64,6 +70,7 @@ class Rows:
     log_prob: Float[jax.Array, "*M C"]
     advantage: Float[jax.Array, "*M C"]
     value_target: Float[jax.Array, "*M C"]
+    outcome: Float[jax.Array, "*M C O"]  # what may be predicted: reward, next observation
 
 
 def mean(x: Float[jax.Array, "*axes"], valid: Bool[jax.Array, "*axes"]) -> Float[jax.Array, ""]:

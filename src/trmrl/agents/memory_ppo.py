@@ -19,11 +19,11 @@ from trmrl.agents._ppo import PPOConfig, Rows, explained_variance, mean, standar
 from trmrl.agents._sgd import OptimizerConfig, Passes, descend, start_progress
 from trmrl.nets._core import AbstractCore, AbstractCoreConfig
 from trmrl.nets.embed import token, token_size
-from trmrl.nets.heads import HeadConfig, PolicyHead, policy_head
+from trmrl.nets.heads import HeadConfig, PolicyHead, Predictor, policy_head
 from trmrl.nets.linear import MLP
 from trmrl.nets.transformer import TransformerConfig
 from trmrl.ops.gae import discounted_return, gae
-from trmrl.ops.normalize import Moments, add, scale, unit_moments
+from trmrl.ops.normalize import Moments, add, normalize, scale, unit_moments
 from trmrl.ops.ppo import clipped_surrogate, kl_estimate
 from trmrl.types import (
     Decision,
@@ -52,6 +52,7 @@ class Network(eqx.Module):
     core: AbstractCore
     policy: PolicyHead
     critic: Critic
+    predictor: Predictor | None = None
 
 
 class Model(eqx.Module):
@@ -92,7 +93,16 @@ class MemoryPPO(AbstractAgent):
         value_size = {"feature": core.feature_size, "token": size}[self.value_input]
         policy = policy_head(core.feature_size, spec.action_space, self.head, key=policy_key)
         value = MLP((value_size, *self.head.hidden, 1), key=value_key)
-        network = Network(core, policy, Critic(value, jnp.zeros(())))
+        predictor = None
+        if self.ppo.prediction_coef:
+            predictor = Predictor(
+                core.feature_size,
+                spec.obs_size,
+                spec.action_space,
+                self.head,
+                key=jax.random.fold_in(value_key, 1),
+            )
+        network = Network(core, policy, Critic(value, jnp.zeros(())), predictor)
         optimizer = {
             phase.name: start_progress(phase.optimizer, eqx.filter(network, phase.part(network)))
             for phase in self._phases()
@@ -213,6 +223,7 @@ class MemoryPPO(AbstractAgent):
             decision.log_prob,
             advantage,
             value_target,
+            self._outcome(model, rows),
         )
         by_time = jax.tree.map(lambda x: x.reshape((num_chunks, length, *x.shape[1:])), batch)
         memory0 = None
@@ -227,14 +238,24 @@ class MemoryPPO(AbstractAgent):
         merge = lambda x: jnp.swapaxes(x, 1, 2).reshape((-1, length, *x.shape[3:]))
         return replace(jax.tree.map(merge, by_time), memory0=memory0)
 
+    def _outcome(self, model: Model, rows: Trajectory) -> jax.Array:
+        """Return rewards, by this trial's own moments, and next observations as they are shown."""
+        reward = standardize(rows.outcome.reward, rows.valid)[..., None]
+        next_obs = rows.outcome.next_obs
+        if self.normalize_obs:
+            next_obs = normalize(model.obs_moments, next_obs)
+        return jnp.concatenate([reward, next_obs], axis=-1)
+
+    def _features(self, network: Network, rows: Rows) -> tuple[jax.Array, jax.Array]:
+        """Return features and tokens at every row of a minibatch, time first."""
+        token, start, valid = (jnp.swapaxes(x, 0, 1) for x in (rows.token, rows.start, rows.valid))
+        _, feature = network.core.unroll(rows.memory0, token, start, valid)
+        return feature, token
+
     def _read(self, network: Network, rows: Rows) -> tuple[Any, jax.Array]:
         """Return the policy and the value at every row of a minibatch, time first."""
-        time_first = lambda x: jnp.swapaxes(x, 0, 1)
-        tokens = time_first(rows.token)
-        _, feature = network.core.unroll(
-            rows.memory0, tokens, time_first(rows.start), time_first(rows.valid)
-        )
-        return network.policy(feature), self._value(network, feature, tokens)
+        feature, token = self._features(network, rows)
+        return network.policy(feature), self._value(network, feature, token)
 
     def _entropy_coef(self, env_steps: jax.Array) -> jax.Array:
         """Return what the bonus weighs by now: a straight line over the decay of the step size."""
@@ -244,9 +265,19 @@ class MemoryPPO(AbstractAgent):
     def _policy_loss(
         self, network: Network, rows: Rows, entropy_coef: jax.Array
     ) -> tuple[jax.Array, Metrics]:
-        """Return the negative clipped surrogate, and what it was made of."""
-        policy, _ = self._read(network, rows)
-        return self._surrogate(policy, rows, entropy_coef)
+        """Return the negative clipped surrogate and the predictions' error, and their parts."""
+        feature, _ = self._features(network, rows)
+        return self._feature_loss(network, feature, rows, entropy_coef)
+
+    def _feature_loss(
+        self, network: Network, feature: jax.Array, rows: Rows, entropy_coef: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
+        loss, metrics = self._surrogate(network.policy(feature), rows, entropy_coef)
+        if network.predictor is None:
+            return loss, metrics
+        said = network.predictor(feature, jnp.swapaxes(rows.action, 0, 1))
+        error, predicted = self._prediction_error(said, rows)
+        return loss + self.ppo.prediction_coef * error, metrics | predicted
 
     def _surrogate(
         self, policy: Any, rows: Rows, entropy_coef: jax.Array
@@ -286,12 +317,20 @@ class MemoryPPO(AbstractAgent):
         loss = mean(loss, jnp.swapaxes(rows.valid, 0, 1))
         return loss, {"value_loss": loss}
 
+    def _prediction_error(self, said: jax.Array, rows: Rows) -> tuple[jax.Array, Metrics]:
+        """Return half the squared errors of the reward and, on average, of what is seen next."""
+        outcome, valid = (jnp.swapaxes(x, 0, 1) for x in (rows.outcome, rows.valid))
+        error = 0.5 * (said - outcome) ** 2
+        reward, obs = mean(error[..., 0], valid), mean(error[..., 1:].mean(axis=-1), valid)
+        return reward + obs, {"reward_prediction_loss": reward, "obs_prediction_loss": obs}
+
     def _joint_loss(
         self, network: Network, rows: Rows, entropy_coef: jax.Array
     ) -> tuple[jax.Array, Metrics]:
         """Return policy and value losses added, from one reading."""
-        policy, value = self._read(network, rows)
-        policy_loss, metrics = self._surrogate(policy, rows, entropy_coef)
+        feature, token = self._features(network, rows)
+        policy_loss, metrics = self._feature_loss(network, feature, rows, entropy_coef)
+        value = self._value(network, feature, token)
         value_loss, value_metrics = self._value_error(network, value, rows)
         return policy_loss + self.ppo.value_coef * value_loss, metrics | value_metrics
 
@@ -300,9 +339,10 @@ class MemoryPPO(AbstractAgent):
         everything = lambda network: network
         if self.ppo.value_phase == "joint":
             return (Phase("policy", self._joint_loss, everything, self.optimizer),)
+        learns = lambda n: (n.core, n.policy, n.predictor)
         reads = {"feature": everything, "token": lambda network: network.critic}[self.value_input]
         return (
-            Phase("policy", self._policy_loss, lambda n: (n.core, n.policy), self.optimizer),
+            Phase("policy", self._policy_loss, learns, self.optimizer),
             Phase("value", self._value_loss, reads, self.value_optimizer),
         )
 

@@ -1,11 +1,14 @@
-"""From features to policies and values. Lives here: one policy head per kind of action space."""
+"""From features to what an agent says: its policy, and what it expects of the world.
+
+Lives here: one policy head per kind of action space, and the predictor.
+"""
 
 import math
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from trmrl.nets.distributions import Categorical, Gaussian
 from trmrl.nets.linear import MLP
@@ -64,3 +67,23 @@ def policy_head(feature_size: int, space: Space, config: HeadConfig, *, key: PRN
     """Return the head that suits an action space."""
     sizes = (feature_size, *config.hidden, space.size)
     return HEADS[type(space)](MLP(sizes, config.last_gain, key=key), space.size, config)
+
+
+class Predictor(eqx.Module):
+    """What a feature and the action then taken say of the reward and the next observation."""
+
+    outcome: MLP
+    space: Space = eqx.field(static=True)
+
+    def __init__(
+        self, feature_size: int, obs_size: int, space: Space, config: HeadConfig, *, key: PRNGKey
+    ):
+        """Build from features of `feature_size`, in worlds of `obs_size` and `space`."""
+        self.outcome = MLP((feature_size + space.size, *config.hidden, 1 + obs_size), key=key)
+        self.space = space
+
+    def __call__(
+        self, feature: Float[jax.Array, "*axes F"], action: Shaped[jax.Array, "..."]
+    ) -> Float[jax.Array, "*axes O"]:
+        """Return the expected reward and next observation, side by side, as they are trained."""
+        return self.outcome(jnp.concatenate([feature, self.space.encode(action)], axis=-1))

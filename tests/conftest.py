@@ -42,6 +42,8 @@ CORES = {
     "window": _small(context="window", window=3),
     "trial-whole": _small(context="trial", window=0),
     "trial-short": _small(context="trial", window=4),
+    "trial-transitions": _small(context="trial", window=4, transitions=True),
+    "window-transitions": _small(context="window", window=3, transitions=True),
     "pre-norm": _small(context="trial", window=0, normalization="pre", initializer="xavier"),
     "post-norm": _small(context="window", window=3, normalization="post", initializer="xavier"),
     "gtrxl": GTrXLConfig(memory=3, width=8, num_heads=2, num_layers=2, hidden=12),

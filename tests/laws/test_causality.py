@@ -8,7 +8,8 @@ import pytest
 T, B, D = 9, 3, 4
 START = 4  # lane 1 is emptied before this row
 NAMES = [
-    "window", "trial-whole", "trial-short", "pre-norm", "post-norm", "gtrxl", "snail",
+    "window", "window-transitions", "trial-whole", "trial-short", "trial-transitions",
+    "pre-norm", "post-norm", "gtrxl", "snail",
     "gru", "lstm",
 ]  # fmt: skip
 

@@ -13,7 +13,8 @@ from trmrl.trial import run_trial
 from trmrl.types import replace
 
 NAMES = [
-    "window", "trial-whole", "trial-short", "gtrxl", "snail", "gru", "lstm",
+    "window", "window-transitions", "trial-whole", "trial-short", "trial-transitions",
+    "gtrxl", "snail", "gru", "lstm",
 ]  # fmt: skip
 K, H, B, WINDOW = 3, 6, 4, 3
 

@@ -20,6 +20,8 @@ CASES = [
     ("drift", "window", "episode"),
     ("drift", "trial-whole", "episode"),
     ("drift", "trial-short", "trial"),
+    ("drift", "trial-transitions", "trial"),
+    ("drift", "window-transitions", "episode"),
     ("drift", "gtrxl", "trial"),
     ("drift", "snail", "trial"),
     ("drift", "gru", "trial"),

@@ -7,7 +7,8 @@ import pytest
 
 T, B, D = 11, 5, 4
 NAMES = [
-    "window", "trial-whole", "trial-short", "pre-norm", "post-norm", "gtrxl", "snail",
+    "window", "window-transitions", "trial-whole", "trial-short", "trial-transitions",
+    "pre-norm", "post-norm", "gtrxl", "snail",
     "gru", "lstm",
 ]  # fmt: skip
 

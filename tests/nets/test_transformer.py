@@ -111,6 +111,28 @@ def test_a_trial_sees_its_capacity_and_counts_from_its_start(shaken_core, name, 
     assert core.capacity == reach
 
 
+def transitions(tokens):
+    """Each token, and the one before it beside it."""
+    before = np.concatenate([np.zeros_like(tokens[:1]), tokens[:-1]])
+    return np.concatenate([tokens, before], axis=1)
+
+
+def test_a_transition_is_a_token_and_the_one_before_it(shaken_core):
+    """Over a trial, from a step or a chunk; over a window, whose first token has none before it."""
+    tokens, never, always = draw(T, 1, D), jnp.zeros((T, 1), bool), jnp.ones((T, 1), bool)
+    rows = np.asarray(tokens)[:, 0]
+    core = shaken_core("trial-transitions", D, T)
+    expected = reference(core.encoder, transitions(rows), 4)
+    memory, found = core.unroll(None, tokens, never, always)
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(memory.token[0, 0], rows[-1])
+    window = shaken_core("window-transitions", D, T)
+    _, found = window.unroll(None, tokens, never, always)
+    for t in range(T):
+        expected = reference(window.encoder, transitions(rows[max(0, t - 2) : t + 1]))[-1]
+        np.testing.assert_allclose(found[t, 0], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_step_writes_one_slot_of_each_ring(shaken_core):
     core, tokens = shaken_core("trial-short", D, T), draw(T, 1, D)
     never, always = jnp.zeros((T, 1), bool), jnp.ones((T, 1), bool)

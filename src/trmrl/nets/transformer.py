@@ -42,16 +42,26 @@ def _push(
     return WindowMemory(jnp.where(here[:, :, None], token[:, None], slots), write + 1)
 
 
+def _join(
+    token: Float[jax.Array, "*axes D"],
+    before: Float[jax.Array, "*axes D"],
+    exists: Bool[jax.Array, "*axes"],
+) -> Float[jax.Array, "*axes E"]:
+    """Return tokens with the one before each beside them, zeros where there is none."""
+    return jnp.concatenate([token, jnp.where(exists[..., None], before, 0.0)], axis=-1)
+
+
 class WindowTransformer(AbstractCore):
     """Encodes the N most recent tokens afresh at every step, as published."""
 
     encoder: Encoder
     window: int = eqx.field(static=True)
+    transitions: bool = eqx.field(static=True)
     feature_size: int = eqx.field(static=True)
 
     def start(self, num_lanes: int) -> WindowMemory:
         """Return empty windows."""
-        token_size = self.encoder.embedding.weight.shape[0]
+        token_size = self.encoder.embedding.weight.shape[0] // (1 + self.transitions)
         slots = jnp.zeros((num_lanes, self.window, token_size))
         return WindowMemory(slots, jnp.zeros(num_lanes, jnp.int32))
 
@@ -65,7 +75,10 @@ class WindowTransformer(AbstractCore):
         """
         num_slots = token.shape[1]
         position = jnp.arange(num_slots)
-        h = self.encoder.embed(token, jnp.broadcast_to(position[None], token.shape[:2]))
+        positions = jnp.broadcast_to(position[None], token.shape[:2])
+        if self.transitions:
+            token = _join(token, jnp.roll(token, 1, axis=1), positions > 0)
+        h = self.encoder.embed(token, positions)
         causal = (position[None, :] <= position[:, None])[None]
         for block in self.encoder.blocks[:-1]:
             h = block.refine(h, block.keys_values(h), causal)
@@ -116,6 +129,7 @@ class TrialMemory:
 
     key: tuple[Float[jax.Array, "*B S F"], ...]
     value: tuple[Float[jax.Array, "*B S F"], ...]
+    token: Float[jax.Array, "*B 1 D"] | None  # the newest, a ring of one; None if nobody reads it
     length: Int[jax.Array, "*B"]  # tokens taken since the memory was last empty
 
 
@@ -127,13 +141,17 @@ class TrialTransformer(AbstractCore):
 
     encoder: Encoder
     capacity: int = eqx.field(static=True)
+    transitions: bool = eqx.field(static=True)
     feature_size: int = eqx.field(static=True)
 
     def start(self, num_lanes: int) -> TrialMemory:
         """Return empty caches."""
         empty = jnp.zeros((num_lanes, self.capacity, self.feature_size))
         rings = (empty,) * len(self.encoder.blocks)
-        return TrialMemory(rings, rings, jnp.zeros(num_lanes, jnp.int32))
+        token = None
+        if self.transitions:
+            token = jnp.zeros((num_lanes, 1, self.encoder.embedding.weight.shape[0] // 2))
+        return TrialMemory(rings, rings, token, jnp.zeros(num_lanes, jnp.int32))
 
     def step(
         self, memory: TrialMemory, token: Float[jax.Array, "B D"], start: Bool[jax.Array, " B"]
@@ -141,6 +159,10 @@ class TrialTransformer(AbstractCore):
         """Write the token's keys and values into the cache, layer by layer, and look at it."""
         now = jnp.where(start, 0, memory.length)
         seen = (ring.ages(now, self.capacity) <= now[:, None])[:, None]
+        newest = None
+        if memory.token is not None:
+            newest = ring.write(memory.token, token, now)
+            token = _join(token, memory.token[:, 0], now > 0)
         h = self.encoder.embed(token, now)[:, None]
         keys, values = [], []
         for i, block in enumerate(self.encoder.blocks):
@@ -148,7 +170,7 @@ class TrialTransformer(AbstractCore):
             keys.append(ring.write(memory.key[i], key[:, 0], now))
             values.append(ring.write(memory.value[i], value[:, 0], now))
             h = block.refine(h, (keys[-1], values[-1]), seen)
-        memory = TrialMemory(tuple(keys), tuple(values), now + 1)
+        memory = TrialMemory(tuple(keys), tuple(values), newest, now + 1)
         return memory, self.encoder.feature(h[:, 0])
 
     def unroll(
@@ -162,7 +184,12 @@ class TrialTransformer(AbstractCore):
         before = self.start(token.shape[1]) if memory is None else memory
         chunk = ring.chunk_of(start, valid, before.length)
         mask = chunk.sight(0 if memory is None else self.capacity, self.capacity)
-        h = self.encoder.embed(chunk.gather(token), chunk.position)
+        rows, newest = chunk.gather(token), None
+        if before.token is not None:
+            newest = chunk.roll(before.token, rows)
+            earlier = jnp.concatenate([before.token, rows[:, :-1]], axis=1)
+            rows = _join(rows, earlier, chunk.position > 0)
+        h = self.encoder.embed(rows, chunk.position)
         keys, values = [], []
         for i, block in enumerate(self.encoder.blocks):
             key, value = block.keys_values(h)
@@ -172,7 +199,7 @@ class TrialTransformer(AbstractCore):
                 key = jnp.concatenate([chunk.unroll(memory.key[i]), key], axis=1)
                 value = jnp.concatenate([chunk.unroll(memory.value[i]), value], axis=1)
             h = block.refine(h, (key, value), mask)
-        after = TrialMemory(tuple(keys), tuple(values), chunk.length)
+        after = TrialMemory(tuple(keys), tuple(values), newest, chunk.length)
         return after, chunk.scatter(self.encoder.feature(h))
 
 
@@ -183,7 +210,9 @@ class TransformerConfig(AbstractCoreConfig):
     one too). initializer: the first weights, by T-Fixup as published, or by plain Xavier.
     embedding_gain: of T-Fixup's embedding, beside a position code of unit amplitude. Published 1
     leaves tokens of few features a tenth of the code; `sqrt(width)`, by which Vaswani et al. (2017,
-    section 3.4) multiply embeddings, makes them its equals.
+    section 3.4) multiply embeddings, makes them its equals. transitions: embed each token beside
+    the one before it, so that a working memory holds a whole transition, where an action was taken
+    and what came of it; else (published) attention has to find the two before it can compare them.
     """
 
     context: Literal["window", "trial"] = "window"
@@ -195,11 +224,12 @@ class TransformerConfig(AbstractCoreConfig):
     normalization: Normalization = "none"
     initializer: Initializer = "t_fixup"
     embedding_gain: float = 1.0
+    transitions: bool = False
 
     def build(self, token_size: int, trial_length: int, *, key: PRNGKey) -> AbstractCore:
         """Return a core with fresh weights."""
         encoder = Encoder(
-            token_size,
+            token_size * (1 + self.transitions),
             self.width,
             self.num_heads,
             self.num_layers,
@@ -210,7 +240,15 @@ class TransformerConfig(AbstractCoreConfig):
             key=key,
         )
         if self.context == "window":
-            return WindowTransformer(encoder=encoder, window=self.window, feature_size=self.width)
+            return WindowTransformer(
+                encoder=encoder,
+                window=self.window,
+                transitions=self.transitions,
+                feature_size=self.width,
+            )
         return TrialTransformer(
-            encoder=encoder, capacity=self.window or trial_length, feature_size=self.width
+            encoder=encoder,
+            capacity=self.window or trial_length,
+            transitions=self.transitions,
+            feature_size=self.width,
         )

@@ -128,6 +128,7 @@ def ours(agent_name: str, env: str, env_steps: int | None, **core_fields: Any) -
         num_layers=2,
         hidden=256,
         embedding_gain=gain,
+        transitions=context == "trial",
         **core_fields,
     )
     return default_config(env, agent_name, core, chunk_length=chunk_length, env_steps=env_steps)

@@ -240,8 +240,9 @@ class _Events:
         """Begin another file, for which TensorBoard drops what it holds from `env_steps` on."""
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+        from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
-        self._event = Event
+        self._event, self._summary = Event, Summary
         self._file = EventsWriter(str(path / EVENTS))
         self._file.write_event(
             Event(step=env_steps, session_log=SessionLog(status=SessionLog.START))
@@ -250,11 +251,10 @@ class _Events:
 
     def write(self, record: dict[str, Any]) -> None:
         """Write the numbers of a record."""
-        from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
-
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in _scalars(record)]
+        summary = self._summary
+        values = [summary.Value(tag=tag, simple_value=value) for tag, value in _scalars(record)]
         event = self._event(
-            wall_time=time.time(), step=record["env_steps"], summary=Summary(value=values)
+            wall_time=time.time(), step=record["env_steps"], summary=summary(value=values)
         )
         self._file.write_event(event)
         if time.monotonic() - self._flushed > FLUSH_SECONDS:

@@ -14,13 +14,14 @@ FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 # Each room, and the rooms it may import from (besides itself). A dot-py name is one file.
 ROOMS = {
     "types.py": (),
+    "settings.py": ("types.py",),
     "envs/": ("types.py",),
     "ops/": ("types.py",),
-    "nets/": ("types.py", "ops/"),
+    "nets/": ("types.py", "settings.py", "ops/"),
     "run.py": ("types.py",),
     "agents/_base.py": ("types.py",),
-    "agents/": ("types.py", "nets/", "ops/"),
-    "config.py": ("types.py", "agents/", "nets/"),
+    "agents/": ("types.py", "settings.py", "nets/", "ops/"),
+    "config.py": ("types.py", "settings.py", "agents/", "nets/"),
     "recipes/": ("types.py", "agents/", "nets/", "envs/", "config.py"),
     "trial.py": ("types.py", "agents/_base.py", "envs/_base.py"),
     "evaluate.py": ("types.py", "agents/_base.py", "envs/_base.py", "trial.py", "ops/", "run.py"),

@@ -2,10 +2,10 @@
 
     python benchmarks/memory.py [--pulls 50 100 200 400 800] [--lanes 64]
 
-Lives trials of bandits of that many pulls and prints, for each length, the time of one step of all
+Plays trials of bandits of that many pulls and prints, for each length, the time of one step of all
 lanes, and the same over that of the shortest. With a cache a step looks once at what is remembered,
-so doubling the trial at most doubles a step; living the trial again at every step would make it
-four times as dear. A GRU, which remembers in a vector, stands beside it.
+so doubling the trial at most doubles a step; reading the trial again at every step would make it
+four times as long. A GRU, which remembers in a vector, stands beside it.
 """
 
 import argparse
@@ -26,8 +26,10 @@ def step_seconds(agent_name: str, num_pulls: int, num_lanes: int) -> float:
     agent, envs = recipe(env, agent_name).agent, make(env)
     model = agent.init(envs.spec, key=jax.random.key(0)).model
     tasks = envs.sample_tasks("train", num_lanes, key=jax.random.key(1))
-    live = envs.jit(lambda model, key: run_trial(agent, model, envs, tasks, explore=True, key=key))
-    return median_seconds(lambda: live(model, jax.random.key(2)), repeats=3) / num_pulls
+    play = envs.driver.jit(
+        lambda model, key: run_trial(agent, model, envs, tasks, explore=True, key=key)
+    )
+    return median_seconds(lambda: play(model, jax.random.key(2)), repeats=3) / num_pulls
 
 
 def main() -> None:

@@ -58,7 +58,7 @@ def collection(rounds: int, num_lanes: int = 64) -> dict[str, float]:
     envs, agent = make(config.env), config.agent
     train_state = agent.init(envs.spec, key=jax.random.key(0))
     tasks = envs.sample_tasks("train", num_lanes, key=jax.random.key(1))
-    steps = envs.spec.horizon * envs.spec.num_episodes
+    steps = envs.spec.trial_length
     lanes = Lanes("physics", "half_cheetah.xml", num_lanes, frame_skip=5)
     draw = np.random.default_rng(0)
     actions = draw.uniform(-1, 1, (steps, num_lanes, 6))
@@ -77,9 +77,9 @@ def collection(rounds: int, num_lanes: int = 64) -> dict[str, float]:
     count = steps * num_lanes
     return {
         "threads": usable_cores(),
-        "env_steps_per_s": count / statistics.median(lived for _, lived in seconds),
+        "env_steps_per_s": count / statistics.median(whole for _, whole in seconds),
         "physics_per_s": count / statistics.median(alone for alone, _ in seconds),
-        "ratio": statistics.median(alone / lived for alone, lived in seconds),
+        "ratio": statistics.median(alone / whole for alone, whole in seconds),
     }
 
 

@@ -1,15 +1,32 @@
 """Strictness for every test, and the small worlds and cores that several of them share."""
 
 import functools
+import mmap
 import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import jaxlib
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tests compile much and run little.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+
+def compiler_flags() -> str:
+    """Tests compile much and run little, and fusion emitters take half of the time of compiling.
+
+    XLA refuses flags it does not know, so that one is looked for in its library first.
+    """
+    emitters = "xla_cpu_use_fusion_emitters"
+    path = Path(jaxlib.__file__).with_name("libjax_common.so")
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as library:
+        is_known = library.find(emitters.encode()) >= 0
+    return "--xla_backend_optimization_level=0" + f" --{emitters}=false" * is_known
+
+
+os.environ.setdefault("XLA_FLAGS", compiler_flags())
 
 import equinox as eqx
 import jax
@@ -17,9 +34,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trmrl.agents._base import AbstractAgent
-from trmrl.agents.memory_ppo import MemoryPPO, PPOConfig
-from trmrl.envs._base import AbstractEnvs, host_scan
+from trmrl.agents.base import AbstractAgent, TaskPlan
+from trmrl.agents.memory import MemoryAgent
+from trmrl.envs.base import HOST, AbstractEnvs, Driver
+from trmrl.learners.ppo import PPO
 from trmrl.nets.gru import GRUConfig
 from trmrl.nets.gtrxl import GTrXLConfig
 from trmrl.nets.heads import HeadConfig
@@ -36,6 +54,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 _programs = tempfile.TemporaryDirectory(prefix="trmrl-programs-")
 jax.config.update("jax_compilation_cache_dir", _programs.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """XLA maps memory for every program, and Linux lets a process have so many maps at most."""
+    yield
+    jax.clear_caches()
+
 
 _small = functools.partial(TransformerConfig, width=8, num_heads=2, num_layers=2, hidden=12)
 CORES = {
@@ -89,21 +115,20 @@ def shaken_core() -> Callable:
 
 @pytest.fixture(scope="session")
 def small_agent() -> Callable:
-    """`small_agent(core, chunk_length=..., any field of MemoryPPO or of PPOConfig)`."""
+    """`small_agent(core, chunk_length=..., any field of MemoryAgent or of PPO)`."""
 
     def build(core="window", **fields: Any):
-        ppo = {k: fields.pop(k) for k in list(fields) if k in PPOConfig.__dataclass_fields__}
+        ppo = {k: fields.pop(k) for k in list(fields) if k in PPO.__dataclass_fields__}
         chosen: dict[str, Any] = {"head": HeadConfig((8,), last_gain=1.0), **fields}
-        return MemoryPPO(core=CORES[core], ppo=PPOConfig(**ppo), **chosen)
+        return MemoryAgent(core=CORES[core], algorithm=PPO(**ppo), **chosen)
 
     return build
 
 
 class Herd(AbstractAgent):
-    """An agent that only says how its tasks lie on the lanes."""
+    """An agent that has nothing but a plan of its tasks."""
 
-    lanes_per_task: int
-    num_tasks: int
+    plan: TaskPlan
 
     def init(self, spec, *, key):
         raise NotImplementedError
@@ -114,17 +139,17 @@ class Herd(AbstractAgent):
     def act(self, model, memory, timestep, *, explore, key):
         raise NotImplementedError
 
-    def adapt(self, model, memory, episode, *, key):
+    def adapt(self, model, memory, episode):
         raise NotImplementedError
 
-    def update(self, train_state, trial):
+    def update(self, learner, trial, *, env_steps, key):
         raise NotImplementedError
 
 
 @pytest.fixture(scope="session")
 def herd() -> Callable:
     """`herd(lanes_per_task, num_tasks)`: an agent that can do nothing else."""
-    return Herd
+    return lambda lanes_per_task, num_tasks: Herd(TaskPlan(num_tasks, lanes_per_task))
 
 
 @jax.tree_util.register_dataclass
@@ -149,17 +174,15 @@ class Adrift:
 class Drift(AbstractEnvs):
     """Points pulled along a line by a hidden current; beyond its wall a lane's episode ends early.
 
-    `host` tells the same world in NumPy, driven by `host_scan`.
+    Driven by `HOST`, it is the same world in NumPy.
     """
 
-    scan: Callable = eqx.field(static=True)
-    jit: Callable = eqx.field(static=True)
+    driver: Driver = eqx.field(static=True)
     spec: EnvSpec = eqx.field(static=True)
-    host: bool = eqx.field(static=True)
 
     @property
     def _library(self) -> Any:
-        return np if self.host else jnp
+        return np if self.driver is HOST else jnp
 
     def sample_tasks(self, split, num_tasks, *, key):
         self.spec.check_split(split)
@@ -172,7 +195,7 @@ class Drift(AbstractEnvs):
 
     def reset(self, tasks, *, key):
         library = self._library
-        noise = library.asarray(jax.random.normal(key, tasks.start.shape))
+        noise = library.asarray(jax.vmap(jax.random.normal)(key))
         x = tasks.start + tasks.noise * noise
         clock = library.zeros(x.shape, library.int32)
         return Adrift(tasks, x, clock), self._see(x, clock)
@@ -196,10 +219,8 @@ def drift() -> Callable:
     """`drift(host=False, horizon=6, num_episodes=2)`: the worlds, as JAX or as their twin."""
 
     def make(host=False, horizon=6, num_episodes=2):
-        spec = EnvSpec("drift", 2, Continuous(2), horizon, num_episodes)
-        if host:
-            return Drift(host_scan, lambda function: function, spec, host)
-        return Drift(jax.lax.scan, eqx.filter_jit, spec, host)
+        spec = EnvSpec("drift", "test", 2, Continuous(2), horizon, num_episodes, ends_early=True)
+        return Drift(HOST if host else Driver(jax.lax.scan, eqx.filter_jit), spec)
 
     return make
 

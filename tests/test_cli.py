@@ -1,5 +1,6 @@
 """The command line: bad input is one line and exit code 2, and nothing on disk is harmed."""
 
+import inspect
 import io
 import json
 import os
@@ -13,15 +14,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import trmrl.launch
 from trmrl import cli
+from trmrl.arguments import fields_of
 from trmrl.envs import ENVS
-from trmrl.launch import Cell, Event
 from trmrl.recipes import recipe
 from trmrl.run import CHECKPOINT, CONFIG
+from trmrl.types import Evaluation, replace
 
 TINY = (
     "--agent rl2 --num-lanes 2 --steps 16 --eval-tasks 3 --save-every 8 "
-    "--agent.core.width 4 --agent.head.hidden 4 --agent.ppo.num-passes 1"
+    "--agent.core.width 4 --agent.head.hidden 4 --agent.algorithm.num-passes 1"
 ).split()
 
 
@@ -39,6 +42,14 @@ def trained(tmp_path_factory):
     return path
 
 
+@pytest.fixture
+def screen(monkeypatch):
+    """What the program prints in tables."""
+    printed = io.StringIO()
+    monkeypatch.setattr(cli, "CONSOLE", Console(file=printed, width=120))
+    return printed
+
+
 def contents(path):
     return {p: p.read_bytes() for p in sorted(Path(path).rglob("*")) if p.is_file()}
 
@@ -47,12 +58,11 @@ def refused(capsys, *args):
     """The one line with which a command is refused."""
     with pytest.raises(SystemExit) as stopped:
         cli.main([str(arg) for arg in args])
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     assert stopped.value.code == 2
-    assert told.out == ""  # not even a progress bar
-    (line,) = told.err.splitlines()
+    assert printed.out == ""  # not even a progress bar
+    (line,) = printed.err.splitlines()
     assert line.startswith("trmrl: ")
-    assert not re.search(r"\x1b|[─│╭]|---", line)
     return line.removeprefix("trmrl: ")
 
 
@@ -61,35 +71,35 @@ def refused(capsys, *args):
     [
         ("trian", r"unknown command 'trian': did you mean train"),
         ("x", r"unknown command 'x': did you mean train, sweep, evaluate, report"),
-        ("train", r"required options: ENV"),
         ("train bandit-n10-k", r"'bandit-n10-k' is no bandit: expected bandit-nN-kK"),
         ("train half-cheeta-vel", r"unknown env 'half-cheeta-vel': did you mean half-cheetah-vel"),
         ("train bandit-n4-k2+goal", r"unknown env 'bandit-n4-k2\+goal'"),
         ("train bandit-n4-k2 --agent rl", r"unknown agent 'rl': did you mean .*rl2"),
         ("train bandit-n4-k2 --recipe defualt", r"unknown recipe .*did you mean default"),
         ("train bandit-n4-k2 --recipe paper", r"trmrl/paper has no setting for bandit-n4-k2"),
-        ("train bandit-n4-k2 --agent.ppo.clp 1", r"unknown field .*did you mean agent.ppo.clip"),
-        ("train bandit-n4-k2 --env x", r"--env is no option"),
-        ("train bandit-n4-k2 --env-steps 9", r"--env-steps is no option: say --steps N"),
-        ("train bandit-n4-k2 more", r"unrecognized options: more"),
-        ("train bandit-n4-k2 --agent.ppo.clip", r"missing value for argument '--agent.ppo.clip'"),
-        ("train bandit-n4-k2 --agent.ppo.clip abc", r"--agent.ppo.clip: .*float: 'abc'"),
-        ("train bandit-n4-k2 --agent.memory-scope x", r"'x' .*\('trial', 'episode'\)"),
-        ("train bandit-n4-k2 --agent.normalize-obs 2", r"'2' .*\('True', 'False'\)"),
-        ("train bandit-n4-k2 --agent.ppo.gamma 2", r"agent.ppo.gamma is 2.0, expected 0 to 1"),
+        (
+            "train bandit-n4-k2 --agent.algorithm.clp 1",
+            r"unknown field .*did you mean agent.algorithm.clip",
+        ),
+        ("train bandit-n4-k2 --env x", r"--env is no option: use trmrl train ENV"),
+        ("train bandit-n4-k2 --agent_name=x", r"--agent_name=x is no option: use --agent NAME"),
+        ("train bandit-n4-k2 --env-steps 9", r"--env-steps is no option: use --steps N"),
+        (
+            "train bandit-n4-k2 --agent.algorithm.gamma 2",
+            r"agent.algorithm.gamma is 2.0, expected 0 to 1",
+        ),
         ("train bandit-n4-k2 --num-lanes 0", r"num_lanes is 0, expected .*1 or more"),
         ("train bandit-n4-k2 --seed -1", r"seed is -1, expected 0 to"),
         ("train bandit-n4-k2 --steps 0", r"--steps is 0, expected 1 or more"),
         ("train bandit-n4-k2 --steps -5", r"--steps is -5, expected 1 or more"),
-        ("train bandit-n4-k2 --steps many", r"--steps: .*'many'"),
-        ("train bandit-n4-k2 --agent.ppo.chunk-length 3", r"does not divide the 4 steps"),
-        ("train bandit-n4-k2 --agent.optimizer.learning-rate inf", r"learning_rate is inf"),
-        ("evaluate", r"required options: RUN"),
+        ("train bandit-n4-k2 --agent.algorithm.chunk-length 3", r"does not divide the 4 steps"),
+        (
+            "train bandit-n4-k2 --agent.algorithm.optimizer.learning-rate inf",
+            r"learning_rate is inf",
+        ),
         ("evaluate nowhere", r"nowhere is not a run folder: it has no config.json"),
-        ("evaluate nowhere --num-task 3", r"--num-task, 3: did you mean --num-tasks"),
         ("report", r"report of what\?"),
         ("report nowhere", r"nowhere is not a run folder"),
-        ("reference", r"required options: ENV"),
         ("reference grid-nav", r"unknown env 'grid-nav': did you mean grid-navi"),
         ("reference tabular-n0", r"'tabular-n0' is no tabular MDP: expected tabular-nN"),
         ("reference half-cheetah-vel", r"there are no references for 'half-cheetah-vel', only"),
@@ -105,19 +115,54 @@ def refused(capsys, *args):
         ("sweep bandit-n4-k2 --steps 0", r"--steps is 0, expected 1 or more"),
         ("sweep bandit-n4-k2 --agents trmrl rl", r"unknown agent 'rl': did you mean .*rl2"),
         ("sweep bandit-n4-k2 banditt", r"unknown env 'banditt'"),
-        ("sweep bandit-n4-k2 --seed 1", r"--seed is no option: say --seeds N"),
-        ("sweep bandit-n4-k2 --env x", r"--env is no option: say trmrl sweep ENV"),
+        ("sweep bandit-n4-k2 --seed 1", r"--seed is no option: use --seeds N"),
+        ("sweep bandit-n4-k2 --env x", r"--env is no option: use trmrl sweep ENV"),
         (
             "sweep bandit-n4-k2 --agents rl2 --agent.core.window 1",
             r"unknown field .*of rl2/default",
         ),
-        ("sweep bandit-n4-k2 --agent.ppo.gamma 2", r"agent.ppo.gamma is 2.0, expected 0 to 1"),
-        ("envs --all", r"unrecognized options: --all"),
+        (
+            "sweep bandit-n4-k2 --agent.algorithm.gamma 2",
+            r"agent.algorithm.gamma is 2.0, expected 0 to 1",
+        ),
     ],
 )
 def test_bad_arguments_are_one_line_and_make_nothing(capsys, tmp_path, monkeypatch, args, expected):
     monkeypatch.chdir(tmp_path)
     assert re.search(expected, refused(capsys, *args.split()))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ("train", ["Required options", "ENV"]),
+        ("train bandit-n4-k2 more", ["Unrecognized options", "more"]),
+        ("train bandit-n4-k2 --agent.algorithm.clip", ["Missing value", "--agent.algorithm.clip"]),
+        ("train bandit-n4-k2 --agent.algorithm.clip abc", ["--agent.algorithm.clip", "'abc'"]),
+        ("train bandit-n4-k2 --agent.memory-scope x", ["--agent.memory-scope", "episode"]),
+        ("train bandit-n4-k2 --agent.normalize-obs 2", ["--agent.normalize-obs", "True"]),
+        ("train bandit-n4-k2 --steps many", ["--steps", "'many'"]),
+        ("sweep bandit-n4-k2 --agent.algorithm.clip abc", ["--agent.algorithm.clip", "'abc'"]),
+        ("evaluate", ["Required options", "RUN"]),
+        ("evaluate nowhere --num-tasks", ["Missing value", "--num-tasks"]),
+        (
+            "evaluate nowhere --num-task 3",
+            ["Unrecognized options", "--num-task", "--num-tasks INT"],
+        ),
+        ("reference", ["Required options", "ENV"]),
+        ("envs --all", ["Unrecognized options", "--all"]),
+    ],
+)
+def test_unreadable_arguments_are_explained_on_stderr(
+    capsys, tmp_path, monkeypatch, args, expected
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(args.split())
+    printed = capsys.readouterr()
+    assert (stopped.value.code, printed.out) == (2, "")
+    assert all(text in printed.err for text in expected), printed.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -154,7 +199,7 @@ DAMAGE = {
     "no json": (lambda p: (p / CONFIG).write_text("{"), r"config.json is damaged"),
     "newer": (
         lambda p: rewrite(p, lambda w: w.update(format=99)),
-        r"has format 99, this version reads 1",
+        r"has format 99, this version reads 2",
     ),
     "kind": (
         lambda p: rewrite(p, lambda w: w["config"]["agent"].update(kind="Robot")),
@@ -199,11 +244,20 @@ def test_a_damaged_run_is_refused_by_name_and_left_alone(capsys, copy, damage):
 def test_another_experiment_is_refused_with_the_differences(capsys, copy):
     before = contents(copy)
     line = refused(
-        capsys, "train", "bandit-n4-k2", *TINY, "--run", copy, "--seed", 4, "--agent.ppo.clip", 0.3
+        capsys,
+        "train",
+        "bandit-n4-k2",
+        *TINY,
+        "--run",
+        copy,
+        "--seed",
+        4,
+        "--agent.algorithm.clip",
+        0.3,
     )
     assert line == (
         f"{copy} holds another experiment: "
-        "agent.ppo.clip: 0.3 here, 0.2 there; seed: 4 here, 0 there"
+        "agent.algorithm.clip: 0.3 here, 0.2 there; seed: 4 here, 0 there"
     )
     assert contents(copy) == before
 
@@ -216,7 +270,7 @@ def test_train_leaves_what_is_no_run_folder_alone(capsys, tmp_path):
     assert {p.name: c for p, c in contents(tmp_path).items()} == {"thesis.tex": b"years"}
 
 
-def test_a_path_with_brackets_is_told_as_it_is(capsys, tmp_path, trained):
+def test_a_path_with_brackets_is_printed_as_it_is(capsys, tmp_path, trained):
     assert f"{tmp_path}/[bold]x is not" in refused(capsys, "evaluate", tmp_path / "[bold]x")
     picture = tmp_path / "[red].png"
     cli.main(["report", str(trained), "--out", str(picture)])
@@ -235,13 +289,13 @@ def test_a_finished_run_has_all_that_a_reader_needs(trained):
 
 def test_train_on_a_finished_run_concludes_again(capsys, copy):
     cli.main(["train", "bandit-n4-k2", *TINY, "--run", str(copy)])
-    told = capsys.readouterr()
-    assert "rl2 on 3 test tasks" in " ".join(told.out.split())
-    assert f"run folder {copy}, learning curve {copy / 'curve.png'}\n" in told.out
-    assert "env steps" not in told.out  # there was no progress to show
+    printed = capsys.readouterr().out
+    assert "rl2 on 3 test tasks" in " ".join(printed.split())
+    assert f"run folder {copy}, learning curve {copy / 'curve.png'}\n" in printed
+    assert "env steps" not in printed  # there was no progress to show
 
 
-def test_evaluate_tells_and_stores(capsys, copy):
+def test_evaluate_prints_and_stores(capsys, copy):
     cli.main(["evaluate", str(copy), "--num-tasks", "5", "--num-episodes", "3", "--seed", "2"])
     assert "mean return" in capsys.readouterr().out
     stored = json.loads((copy / "evaluations" / "test-5x3-seed2.json").read_text())
@@ -259,6 +313,26 @@ def test_evaluate_to_a_file_leaves_the_run_alone(copy, tmp_path):
     assert contents(copy) == before
 
 
+@pytest.mark.parametrize("has_success", [False, True])
+def test_evaluations_stand_side_by_side_with_success_where_it_is_marked(screen, has_success):
+    row = lambda *numbers: dict(zip(("mean", "ci95_low", "ci95_high"), numbers, strict=True))
+    success = {
+        "success": [[0.0, 1.0]], "success_at_end": [[0.0, 0.0]],
+        "success_per_episode": row([0.0, 0.75], [0.0, 0.5], [0.0, 1.0]),
+        "success_at_end_per_episode": row([0.0, 0.0], [0.0, 0.0], [0.0, 0.0]),
+    }  # fmt: skip
+    evaluation = Evaluation(
+        env="world", agent="rl2", split="ood", num_tasks=1, num_episodes=2, env_steps=8,
+        return_per_episode=row([1.0, 4.0], [0.5, 3.0], [1.5, 5.0]), returns=[[1.0, 4.0]],
+        **(success if has_success else {}),
+    )  # fmt: skip
+    cli._print_evaluations([evaluation, replace(evaluation, explore=True)])
+    shown = screen.getvalue()
+    for text in ("rl2 on 1 ood tasks of world", "deterministic", "sampled", "3.00 to 5.00", "5.00"):
+        assert text in shown
+    assert ("success" in shown) == ("0.75" in shown) == has_success
+
+
 def test_report_draws_runs(capsys, trained, tmp_path):
     out = tmp_path / "curves.svg"
     cli.main(["report", str(trained), str(trained), "--out", str(out)])
@@ -269,8 +343,8 @@ def test_report_draws_runs(capsys, trained, tmp_path):
     assert [row.split(" | ")[1:5] for row in each] == [
         ["test", "sampled", "3", "16"], ["test", "mode", "3", "16"]
     ] * 2  # fmt: skip
-    assert [row.split(" | ")[:6] for row in over_seeds] == [
-        ["| run", "test", actions, "16", episode, "1"]
+    assert [row.split(" | ")[:7] for row in over_seeds] == [
+        ["| run", "test", actions, "16", "return", episode, "1"]
         for actions in ("sampled", "mode")
         for episode in ("1", "2", "3", "4", "sum of 4")
     ]
@@ -283,47 +357,11 @@ def test_ctrl_c_exits_with_130_and_says_how_to_go_on(capsys, tmp_path, monkeypat
     def interrupt(config, path, show, begin):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["trmrl.train"], "train", interrupt)
+    monkeypatch.setattr(trmrl.launch, "train", interrupt)
     with pytest.raises(SystemExit) as stopped:
         cli.main(["train", "bandit-n4-k2", *TINY, "--run", str(path)])
     assert stopped.value.code == 130
     assert f"goes on from {path}\n" in capsys.readouterr().out
-
-
-@pytest.fixture
-def screen(monkeypatch):
-    """What a terminal of 100 columns was sent."""
-    file = io.StringIO()
-    monkeypatch.setattr(cli, "CONSOLE", Console(file=file, force_terminal=True, width=100))
-    return file
-
-
-RECORD = {"env_steps": 50, "env_steps_per_s": 1234.5, "return": [1.0, 2.0]}
-
-
-def test_the_bar_shows_from_the_compiling_on(screen):
-    with cli._progress(100) as (show, begin):
-        assert screen.getvalue() == ""  # a run may yet be refused
-        begin(20)
-        told = screen.getvalue()
-        assert "20 / 100 env steps" in told and "compiling the first update" in told
-        show(RECORD)
-    assert "1,234 steps/s, return 1.0 2.0" in screen.getvalue()
-
-
-def test_a_sweep_shows_a_line_for_every_run_that_lives(screen):
-    config = recipe("bandit-n4-k2", "rl2", env_steps=100)
-    cells = [Cell(config, Path(f"runs/x-seed{seed}")) for seed in (0, 1)]
-    with cli._sweep_progress() as show:
-        for cell in cells:
-            show(Event(cell, "began"))
-        show(Event(cells[0], "lived"))
-        show(Event(cells[0], "lived", RECORD))
-        show(Event(cells[1], "failed", complaint="no [room]"))
-        show(Event(cells[0], "finished"))
-    told = screen.getvalue()
-    for text in ("x-seed0", "x-seed1", "starting", "failed runs/x-seed1: no [room]\n", "finished"):
-        assert text in told
 
 
 def test_envs_fits_80_columns_and_lists_the_menu(capsys):
@@ -348,33 +386,76 @@ def test_reference_prints_a_line_per_strategy_beside_what_was_published(capsys, 
     (stored,) = [score for score in record["scores"] if score["strategy"] == "gittins"]
     assert (record["env"], record["num_tasks"], record["seed"]) == ("bandit-n10-k5", 50, 3)
     assert gittins[:2] == ["gittins", f"{stored['mean']:.3f}"]
-    assert gittins[4] == "6.6" and stored["published"] == 6.6
+    assert gittins[2:5] == [f"{stored['ci95_low']:.3f}", "to", f"{stored['ci95_high']:.3f}"]
+    assert gittins[5] == "6.6" and stored["published"] == 6.6
     assert 5.5 < stored["mean"] < 7.5
-    assert 0.3 < stored["ci95_half_width"] < 1.0
+    assert 0.3 < stored["mean"] - stored["ci95_low"] < 1.0
+    assert 0.3 < stored["ci95_high"] - stored["mean"] < 1.0
+
+
+def help_of(capsys, *args):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*args])
+    assert stopped.value.code == 0
+    return capsys.readouterr().out
 
 
 def test_help_names_commands_options_and_fields(capsys):
     cli.main([])
-    told = capsys.readouterr().out
-    assert all(name in told for name in cli.COMMANDS)
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["train", "bandit-n4-k2", "--agent", "rl2", "--help"])
-    assert stopped.value.code == 0
-    told = capsys.readouterr().out
-    assert "--steps" in told
-    assert "--agent.ppo.clip" in told
-    assert "--agent.core.width" in told
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in cli.COMMANDS)
+    assert "--agent.algorithm.clip FLOAT" not in help_of(capsys, "train", "--help")
+    printed = help_of(capsys, "train", "bandit-n4-k2", "--agent", "rl2", "--help")
+    order = [
+        "ENV   ",
+        "--recipe STR",
+        "--steps {",
+        "--seed INT",
+        "--agent.core.width INT",
+        "--agent.algorithm.clip FLOAT",
+    ]
+    places = [printed.index(text) for text in order]
+    assert places == sorted(places)
+    assert printed.count("show this help message") == 1
+    printed = help_of(capsys, "sweep", "bandit-n4-k2", "--agents", "rl2", "-h")
+    assert "--jobs" in printed and "--agent.core.width" in printed
 
 
-def test_the_installed_program_refuses_in_one_line(tmp_path):
-    """There boxes are drawn with other characters than here."""
+def test_help_lists_no_field_that_is_refused(capsys):
+    """An option says it instead: `--seeds` for a sweep's `--seed`."""
+    for verb, refused_there in (("train", []), ("sweep", ["--seed"])):
+        printed = help_of(capsys, verb, "bandit-n4-k2", "--help")
+        options = re.findall(r"(?<![\w-])--[\w.-]+", printed)
+        assert not {"--env", "--agent-name", "--env-steps", *refused_there} & set(options)
+        assert len(re.findall(r"--recipe STR", printed)) == 1
+
+
+def test_fields_are_the_experiment_s_own_with_its_comments():
+    config = recipe("bandit-n4-k2", "rl2", env_steps=64)
+    fields = fields_of(config, ("env", "agent_name", "recipe"))
+    given = vars(fields())
+    assert replace(config, **given) == config
+    assert set(vars(config)) - set(given) == {"env", "agent_name", "recipe"}
+    assert inspect.getsource(fields) == inspect.getsource(type(config))
+    assert not issubclass(fields, type(config))
+
+
+def test_a_run_folder_s_name_is_safe_for_any_file_system():
+    config = recipe("bandit-n4-k2+task", "rl2")
+    assert cli._label(config) == "bandit-n4-k2+task-rl2-default-seed0"
+    own = replace(config, env="my.worlds:make+task")
+    assert cli._label(own) == "my-worlds-make+task-rl2-default-seed0"
+
+
+def test_the_installed_program_exits_with_2(tmp_path):
     program = Path(sys.executable).with_name("trmrl")
-    told = subprocess.run(
-        [program, "evaluate", "x", "--num-tasks"],
+    finished = subprocess.run(
+        [program, "evaluate", "nowhere"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONIOENCODING": "utf-8"},
         capture_output=True,
         text=True,
     )
-    assert (told.returncode, told.stdout) == (2, "")
-    assert told.stderr == "trmrl: missing value for argument '--num-tasks'. Expected 1 values.\n"
+    assert (finished.returncode, finished.stdout) == (2, "")
+    line = "trmrl: nowhere is not a run folder: it has no config.json\n"
+    assert finished.stderr == line

@@ -10,8 +10,10 @@ import pytest
 from trmrl import config as configs
 from trmrl.config import Config
 from trmrl.envs import make
+from trmrl.learners.objectives import Prediction
 from trmrl.nets.gru import GRUConfig
 from trmrl.recipes import recipe
+from trmrl.settings import limits
 from trmrl.types import TrmrlError
 
 SPEC = make("bandit-n4-k2").spec
@@ -31,17 +33,31 @@ def changed(record, dotted, value):
     return record
 
 
-def test_limits_name_fields_that_exist():
-    for kind, limits in configs.LIMITS.items():
-        assert configs.KINDS[kind.__name__] is kind
-        assert set(limits) <= {field.name for field in dataclasses.fields(kind)}
+def test_every_setting_of_the_menus_is_known_by_its_name():
+    known = configs.kinds()
+    assert {"Config", "MemoryAgent", "PEARL", "MAML", "PPO", "Prediction", "Joint"} <= set(known)
+    assert {"TransformerConfig", "GTrXLConfig", "SNAILConfig", "GRUConfig", "LSTMConfig"} <= set(
+        known
+    )
+    assert not any(name.startswith("Abstract") for name in known)
+
+
+def test_every_number_of_a_setting_has_limits_or_is_free_on_purpose():
+    """A new field of a setting states its limits, or is added to those that have none."""
+    free = {"Surrogate.coef", "GTrXLConfig.gate_bias", "HeadConfig.last_gain"}
+    for kind in configs.kinds().values():
+        if not kind.__module__.startswith("trmrl."):
+            continue
+        for declared in dataclasses.fields(kind):
+            number = declared.type in (int, float, tuple[int, ...])
+            if number and f"{kind.__name__}.{declared.name}" not in free:
+                assert limits(declared)[0] > -math.inf, f"{kind.__name__}.{declared.name}"
 
 
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
     [
-        ("env_steps", 0, "1 to 2147483647"),
-        ("env_steps", 2**31, "1 to 2147483647"),
+        ("env_steps", 0, "1 or more"),
         ("env_steps", 1e6, "int"),
         ("num_lanes", 0, "1 or more"),
         ("num_lanes", True, "int"),
@@ -54,14 +70,17 @@ def test_limits_name_fields_that_exist():
         ("agent", "trmrl", "AbstractAgent"),
         ("agent.memory_scope", "forever", "one of 'trial', 'episode'"),
         ("agent.normalize_obs", 1, "bool"),
-        ("agent.ppo.gamma", 1.5, "0 to 1"),
-        ("agent.ppo.gamma", math.nan, "0 to 1"),
-        ("agent.ppo.minibatch_size", 0, "1 or more"),
-        ("agent.ppo.chunk_length", -1, "0 or more"),
-        ("agent.ppo.num_passes", 0, "1 or more"),
-        ("agent.ppo.entropy_coef", math.inf, "a finite number"),
-        ("agent.optimizer.learning_rate", math.inf, "0 or more"),
-        ("agent.value_optimizer.final_factor", 2.0, "0 to 1"),
+        ("agent.algorithm.gamma", 1.5, "0 to 1"),
+        ("agent.algorithm.gamma", math.nan, "0 to 1"),
+        ("agent.algorithm.minibatch_size", 0, "1 or more"),
+        ("agent.algorithm.chunk_length", -1, "0 or more"),
+        ("agent.algorithm.num_passes", 0, "1 or more"),
+        ("agent.algorithm.objectives.entropy.coef", math.inf, "a finite number"),
+        ("agent.algorithm.objectives.prediction.coef", -1.0, "0 or more"),
+        ("agent.algorithm.value", None, "Joint or Separate"),
+        ("agent.algorithm.objectives.others", (3,), "a list of AbstractObjective"),
+        ("agent.algorithm.optimizer.learning_rate", math.inf, "0 or more"),
+        ("agent.algorithm.optimizer.final_factor", 2.0, "0 to 1"),
         ("agent.head.hidden", (64, 0), "1 or more"),
         ("agent.head.hidden", (64, 0.5), "a list of int"),
         ("agent.head.init_std", 0.0, "1e-06 or more"),
@@ -82,7 +101,7 @@ def test_a_value_no_run_can_have_is_refused_by_name(config, field, value, expect
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
     [
-        ("agent.ppo.chunk_length", 3, "which does not divide the 4 steps of a trial"),
+        ("agent.algorithm.chunk_length", 3, "which does not divide the 4 steps of a trial"),
         ("agent.core.num_heads", 5, "which does not divide width, 64"),
         ("agent.core.context", "window", "expected 1 or more"),  # its window is 0
     ],
@@ -92,9 +111,35 @@ def test_values_that_do_not_fit_each_other_are_refused(config, field, value, exp
         configs.check(changed(config, field, value), SPEC)
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "complaint"),
+    [(0, 0, None), (5, 0, None), (5, 9, None), (5, 5, "decay_end is 5, not after")],
+)
+def test_a_schedule_does_not_end_before_it_begins(config, start, end, complaint):
+    config = changed(config, "agent.algorithm.optimizer.decay_start", start)
+    config = changed(config, "agent.algorithm.optimizer.decay_end", end)
+    if complaint is None:
+        configs.check(config, SPEC)
+        return
+    with pytest.raises(TrmrlError, match=rf"^agent\.algorithm\.optimizer\.{complaint}"):
+        configs.check(config, SPEC)
+
+
+def test_settings_in_a_list_survive_json_and_are_checked_by_number(config):
+    others = (Prediction(0.5),)
+    config = changed(config, "agent.algorithm.objectives.prediction", Prediction(0.0))
+    config = changed(config, "agent.algorithm.objectives.others", others)
+    assert configs.from_json(json.loads(json.dumps(configs.to_json(config)))) == config
+    assert configs.flatten(config)["agent.algorithm.objectives.others.0.coef"] == 0.5
+    configs.check(config, SPEC)
+    config = changed(config, "agent.algorithm.objectives.others", (Prediction(-0.5),))
+    with pytest.raises(TrmrlError, match=r"others\.0\.coef is -0\.5, expected"):
+        configs.check(config, SPEC)
+
+
 def test_chunks_that_divide_the_trial_are_welcome(config):
     for length in (0, 1, 2, 4):
-        configs.check(changed(config, "agent.ppo.chunk_length", length), SPEC)
+        configs.check(changed(config, "agent.algorithm.chunk_length", length), SPEC)
 
 
 @pytest.mark.parametrize(
@@ -104,11 +149,13 @@ def test_chunks_that_divide_the_trial_are_welcome(config):
         (lambda c: c["agent"].update(kind="os.system"), "names 'os.system'"),
         (lambda c: c["agent"].update(kind=["a", "list"]), "names .*list"),
         (lambda c: c["agent"].pop("kind"), "names None"),
-        (lambda c: c["agent"]["ppo"].update(horizon=3), "PPOConfig.horizon, which this version"),
+        (lambda c: c["agent"]["algorithm"].update(horizon=3), "PPO.horizon, which this version"),
         (lambda c: c.pop("env_steps"), "lacks Config.env_steps"),
+        (lambda c: c["agent"]["algorithm"].pop("clip"), "lacks PPO.clip, which this version needs"),
+        (lambda c: c.update(kind="AbstractAgent"), "names 'AbstractAgent'"),
         (lambda c: c.update(env_steps="many"), "Config.env_steps as 'many', expected int"),
-        (lambda c: c["agent"].update(core=3), "MemoryPPO.core as 3, expected AbstractCoreConfig"),
-        (lambda c: c["agent"].update(memory_scope="x"), "MemoryPPO.memory_scope as 'x'"),
+        (lambda c: c["agent"].update(core=3), "MemoryAgent.core as 3, expected AbstractCoreConfig"),
+        (lambda c: c["agent"].update(memory_scope="x"), "MemoryAgent.memory_scope as 'x'"),
         (lambda c: c["agent"]["head"].update(hidden=["a"]), "HeadConfig.hidden as"),
     ],
 )
@@ -126,7 +173,7 @@ def test_json_that_is_no_config_is_refused(value):
 
 
 def test_json_of_another_record_is_refused(config):
-    with pytest.raises(TrmrlError, match="config is a MemoryPPO, expected a Config"):
+    with pytest.raises(TrmrlError, match="config is a MemoryAgent, expected a Config"):
         configs.from_json(configs.to_json(config.agent))
 
 
@@ -141,8 +188,8 @@ def test_flatten_names_every_leaf_as_the_command_line_does(config):
 @pytest.mark.parametrize(
     ("name", "near"),
     [
-        ("agent.ppo.clp", "agent.ppo.clip"),
-        ("clip", "agent.ppo.clip"),
+        ("agent.algorithm.clp", "agent.algorithm.clip"),
+        ("clip", "agent.algorithm.clip"),
         ("num_lane", "num_lanes"),
         ("agent.core.width_", "agent.core.width"),
     ],
@@ -155,9 +202,9 @@ def test_an_unknown_field_is_answered_with_the_nearest(config, name, near):
 
 def test_differences_show_both_sides(config):
     assert configs.differences(config, config) == []
-    other = changed(changed(config, "agent.ppo.clip", 0.3), "seed", 7)
+    other = changed(changed(config, "agent.algorithm.clip", 0.3), "seed", 7)
     assert configs.differences(config, other) == [
-        "agent.ppo.clip: 0.2 here, 0.3 there",
+        "agent.algorithm.clip: 0.2 here, 0.3 there",
         "seed: 0 here, 7 there",
     ]
     gru = changed(config, "agent.core", GRUConfig(width=64))

@@ -7,14 +7,14 @@ import pytest
 
 import trmrl
 from trmrl import config as configs
-from trmrl.agents._base import AbstractAgent
+from trmrl.agents.base import AbstractAgent, TaskPlan
 from trmrl.config import Config
 from trmrl.controller import Controller
 from trmrl.envs import ENVS, make
 from trmrl.run import Run
 from trmrl.train import restore
 from trmrl.trial import run_trial
-from trmrl.types import Decision, TrmrlError, replace
+from trmrl.types import Decision, TrainState, TrmrlError, replace
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,10 @@ def saved(tmp_path_factory, small_agent, shake, drift):
         agent = small_agent(core, normalize_obs=False)
         config = Config(env, core, "default", agent, env_steps=100, num_lanes=2)
         run.create(configs.to_json(config))
-        train_state = agent.init(make(env).spec, key=jax.random.key(0))
-        run.save(replace(train_state, model=shake(train_state.model)))
+        learner = agent.init(make(env).spec, key=jax.random.key(0))
+        learner = replace(learner, model=shake(learner.model))
+        zero = np.zeros((), np.int64)
+        run.save(TrainState(learner, jax.random.key(0), zero, zero))
         return run.path
 
     with pytest.MonkeyPatch.context() as patch:
@@ -52,7 +54,7 @@ def lived_alone(env, agent, model, seed=1):
     envs = make(env)
     tasks = envs.sample_tasks("test", 1, key=jax.random.key(seed))
     trial = run_trial(agent, model, envs, tasks, explore=False, key=jax.random.key(seed + 1))
-    trial = jax.tree.map(np.asarray, trial)
+    trial = jax.tree.map(np.asarray, trial.rows)
     return trial, trial.decision.action[trial.valid]
 
 
@@ -70,7 +72,7 @@ def test_it_acts_as_in_a_trial_and_forgets_on_reset(saved, env, core):
     path = saved(env, core)
     controller = trmrl.load(path)
     config, _, train_state = restore(Run.open(path))
-    trial, actions = lived_alone(env, config.agent, train_state.model)
+    trial, actions = lived_alone(env, config.agent, train_state.learner.model)
     first = act_along(controller, trial)
     assert first.dtype == actions.dtype
     np.testing.assert_allclose(first, actions, atol=1e-6)
@@ -86,8 +88,7 @@ def test_it_acts_as_in_a_trial_and_forgets_on_reset(saved, env, core):
 class Digesting(AbstractAgent):
     """Its actions tell all that `adapt` was shown of earlier episodes, but how they ended."""
 
-    lanes_per_task: int = 1
-    num_tasks: int = 0
+    plan: TaskPlan = TaskPlan()
 
     def init(self, spec, *, key):
         raise NotImplementedError
@@ -100,7 +101,7 @@ class Digesting(AbstractAgent):
         action = jnp.stack([told, model * told], axis=-1) + 0.1 * jnp.asarray(timestep.obs)
         return memory, Decision(action, told, told)
 
-    def adapt(self, model, memory, episode, *, key):
+    def adapt(self, model, memory, episode):
         rows = jax.tree.map(jnp.asarray, episode)
         step = jnp.arange(len(rows.valid), dtype=jnp.float32)[:, None]
         told = (
@@ -111,17 +112,17 @@ class Digesting(AbstractAgent):
         told = jnp.where(rows.valid, told, 0.0).sum(axis=0)
         return memory + told.mean()
 
-    def update(self, train_state, trial):
+    def update(self, learner, trial, *, env_steps, key):
         raise NotImplementedError
 
 
 @pytest.mark.parametrize("lanes_per_task", [1, 3])
 def test_it_adapts_between_episodes_as_a_trial_does(drift, currents, lanes_per_task):
     """Told what an episode ended in, it goes on as `run_trial` does, early end and all."""
-    agent, model = Digesting(lanes_per_task), jnp.asarray(0.5)
+    agent, model = Digesting(TaskPlan(lanes_per_task=lanes_per_task)), jnp.asarray(0.5)
     envs, tasks = drift(host=True, num_episodes=3), currents([1], noise=0.1)
     trial = run_trial(Digesting(), model, envs, tasks, explore=False, key=jax.random.key(2))
-    trial = jax.tree.map(np.asarray, trial)
+    trial = jax.tree.map(np.asarray, trial.rows)
     assert trial.valid[0].sum() < trial.valid[0].size
     assert len(np.unique(trial.decision.value[:, 0])) == 3
     controller = Controller(agent, model, envs.spec, explore=False, seed=0)
@@ -197,6 +198,23 @@ def test_exploring_follows_its_seed(saved):
     assert not np.array_equal(actions[0], actions[2])
     mode = trmrl.load(path)
     assert not np.array_equal(mode.act(obs), actions[0][0])
+
+
+def test_every_trial_has_noise_of_its_own_that_the_seed_gives_again(saved):
+    """Also z of PEARL and sampled arms: what is drawn after `reset()` is not what was before."""
+    path, obs = saved("host-drift", "window"), np.zeros(2, np.float32)
+
+    def trials(controller):
+        actions = []
+        for _ in range(3):
+            actions.append(np.stack([controller.act(obs), controller.act(obs, 1.0)]))
+            controller.reset()
+        return actions
+
+    first, again = (trials(trmrl.load(path, explore=True, seed=4)) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    for one, other in ((0, 1), (1, 2), (0, 2)):
+        assert not np.array_equal(first[one], first[other])
 
 
 def test_what_cannot_be_loaded_is_refused(tmp_path):

@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize(("page", "blocks"), [("journey.md", 7), ("protocol.md", 4)])
+@pytest.mark.parametrize(
+    ("page", "blocks"), [("journey.md", 7), ("protocol.md", 4), ("extending.md", 7)]
+)
 def test_a_page_runs(page, blocks, monkeypatch):
     """From the root of the repository, as its paths have it."""
     monkeypatch.chdir(ROOT)

@@ -1,7 +1,6 @@
 """Scores: sums worked by hand, intervals by an independent bootstrap, and one meaning per field."""
 
 import json
-from collections.abc import Callable
 from typing import ClassVar
 
 import jax
@@ -10,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from trmrl.agents._base import AbstractAgent
-from trmrl.envs._base import AbstractEnvs
+from trmrl.agents.base import AbstractAgent, TaskPlan
+from trmrl.envs.base import HOST, JAX, AbstractEnvs, Driver
 from trmrl.evaluate import evaluate
-from trmrl.types import Continuous, Decision, EnvSpec, Outcome, TrmrlError
+from trmrl.types import Continuous, Decision, EnvSpec, Evaluation, Outcome, TrmrlError, replace
 
 H, K = 3, 2
 
@@ -24,9 +23,8 @@ class Paid(AbstractEnvs):
     What an idle lane goes on to be paid is `idle`.
     """
 
-    scan: ClassVar[Callable] = staticmethod(jax.lax.scan)
-    jit: ClassVar[Callable] = staticmethod(jax.jit)
-    spec: EnvSpec = EnvSpec("paid", 1, Continuous(1), H, K, splits=("train", "test"))
+    driver: ClassVar[Driver] = JAX
+    spec: EnvSpec = EnvSpec("paid", "test", 1, Continuous(1), H, K, splits=("train", "test"))
     idle: float = 1e6
 
     def sample_tasks(self, split, num_tasks, *, key):
@@ -46,12 +44,33 @@ class Paid(AbstractEnvs):
         outcome = Outcome(reward, ended & ~clock, clock, tasks["wage"][:, None])
         return (tasks, t + 1), outcome
 
+    def view(self, env_state):
+        return env_state[1]
+
+
+class Marked(Paid):
+    """Success at the second step, of every third lane, and all the time of an idle one.
+
+    The action must exceed `enough` for it.
+    """
+
+    spec: EnvSpec = EnvSpec("marked", "test", 1, Continuous(1), H, K, has_success=True)
+    enough: float = 0.0
+
+    def step(self, env_state, action):
+        (tasks, t), outcome = Paid.step(self, env_state, action)
+        is_marked = (t == 2) & (jnp.arange(len(t)) % 3 == 0) & (action[:, 0] > self.enough)
+        return (tasks, t), replace(outcome, success=is_marked | (t > tasks["days"]))
+
+
+class MarkedHost(Marked):
+    driver: ClassVar[Driver] = HOST
+
 
 class Bonus(AbstractAgent):
     """Its action is 10 in the first episode and 20 in the second; exploring adds noise."""
 
-    lanes_per_task: int = 1
-    num_tasks: int = 0
+    plan: TaskPlan = TaskPlan()
 
     def init(self, spec, *, key):
         raise NotImplementedError
@@ -61,14 +80,14 @@ class Bonus(AbstractAgent):
 
     def act(self, model, memory, timestep, *, explore, key):
         memory = memory + jnp.asarray(timestep.episode_start).astype(jnp.float32)
-        noise = jax.random.normal(key, memory.shape) if explore else jnp.zeros_like(memory)
+        noise = jax.vmap(jax.random.normal)(key) if explore else jnp.zeros_like(memory)
         action = model * memory + noise
         return memory, Decision(action[:, None], memory, memory)
 
-    def adapt(self, model, memory, episode, *, key):
+    def adapt(self, model, memory, episode):
         return memory
 
-    def update(self, train_state, trial):
+    def update(self, learner, trial, *, env_steps, key):
         raise NotImplementedError
 
 
@@ -101,11 +120,11 @@ def test_returns_are_the_sums_of_the_rows_that_happened(evaluation):
 
 def test_the_return_of_several_lanes_on_a_task_is_their_mean():
     """Exploring lanes differ; the mean of many is what their common task pays."""
-    tripled = scored(agent=Bonus(lanes_per_task=3), explore=True)
+    tripled = scored(agent=Bonus(TaskPlan(lanes_per_task=3)), explore=True)
     alone = scored(explore=True)
     assert tripled.tasks == alone.tasks
     assert np.asarray(tripled.returns).shape == np.asarray(alone.returns).shape == (6, K)
-    crowd = scored(agent=Bonus(lanes_per_task=2_000), explore=True, num_tasks=3)
+    crowd = scored(agent=Bonus(TaskPlan(lanes_per_task=2_000)), explore=True, num_tasks=3)
     noise = np.sqrt(H / 2_000)
     np.testing.assert_allclose(crowd.returns, by_hand(crowd.tasks), atol=5 * noise)
 
@@ -130,8 +149,43 @@ def test_a_reward_that_is_not_finite_is_refused():
 @pytest.mark.parametrize("lanes_per_task", [1, 3])
 def test_experience_counts_what_a_task_had_cost_before_each_episode(lanes_per_task):
     """Six tasks whose episodes last 1, 2, 3, 1, 2 and 3 steps: two on average, in every lane."""
-    evaluation = scored(agent=Bonus(lanes_per_task=lanes_per_task), num_episodes=3)
+    evaluation = scored(agent=Bonus(TaskPlan(lanes_per_task=lanes_per_task)), num_episodes=3)
     assert evaluation.experience == [0.0, 2.0 * lanes_per_task, 4.0 * lanes_per_task]
+
+
+@pytest.mark.parametrize("worlds", [Marked, MarkedHost])
+def test_success_is_at_any_step_of_the_episode_or_at_its_last(worlds):
+    """Episodes of 1, 2 and 3 steps; the second succeeds, in one of three lanes, if it is paid 20.
+
+    It is the last step of the second task alone, and the first task idles by then.
+    """
+    evaluation = scored(
+        envs=worlds(enough=15.0), agent=Bonus(TaskPlan(lanes_per_task=3)), num_tasks=3
+    )
+    third = pytest.approx(1 / 3)
+    assert evaluation.success == [[0.0, 0.0], [0.0, third], [0.0, third]]
+    assert evaluation.success_at_end == [[0.0, 0.0], [0.0, third], [0.0, 0.0]]
+    anytime, at_end = evaluation.success_per_episode, evaluation.success_at_end_per_episode
+    assert anytime["mean"] == [0.0, pytest.approx(2 / 9)]
+    assert at_end["mean"] == [0.0, pytest.approx(1 / 9)]
+    assert (anytime["ci95_low"], anytime["ci95_high"]) == ([0.0, 0.0], [0.0, third])
+    assert (at_end["ci95_low"], at_end["ci95_high"]) == ([0.0, 0.0], [0.0, third])
+
+
+def test_success_is_left_out_where_the_world_does_not_mark_it(evaluation):
+    assert evaluation.success is None and evaluation.success_at_end is None
+    assert not [name for name in evaluation.to_json() if "success" in name]
+    record = scored(envs=Marked()).to_json()
+    assert len([name for name in record if "success" in name]) == 4
+    assert {name: record[name] for name in ("returns", "experience")} == {
+        "returns": evaluation.returns, "experience": evaluation.experience
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("envs", [Paid(), Marked()])
+def test_what_is_written_can_be_read(envs):
+    evaluation = scored(envs=envs)
+    assert Evaluation.from_json(json.loads(json.dumps(evaluation.to_json()))) == evaluation
 
 
 def test_more_episodes_than_the_family_has():
@@ -142,11 +196,11 @@ def test_more_episodes_than_the_family_has():
 
 def test_means_and_intervals_are_those_of_an_independent_bootstrap(evaluation):
     returns = np.asarray(evaluation.returns)
-    told = evaluation.return_per_episode
-    np.testing.assert_allclose(told["mean"], returns.mean(axis=0))
+    score = evaluation.return_per_episode
+    np.testing.assert_allclose(score["mean"], returns.mean(axis=0))
     for k in range(K):
-        low, high = told["ci95_low"][k], told["ci95_high"][k]
-        assert low < told["mean"][k] < high
+        low, high = score["ci95_low"][k], score["ci95_high"][k]
+        assert low < score["mean"][k] < high
         by_scipy = stats.bootstrap(
             (returns[:, k],), np.mean, method="percentile", n_resamples=20_000, rng=1
         ).confidence_interval
@@ -157,8 +211,8 @@ def test_means_and_intervals_are_those_of_an_independent_bootstrap(evaluation):
 
 def test_one_task_has_no_interval():
     evaluation = scored(num_tasks=1)
-    told = evaluation.return_per_episode
-    assert told["ci95_low"] == told["mean"] == told["ci95_high"] == evaluation.returns[0]
+    score = evaluation.return_per_episode
+    assert score["ci95_low"] == score["mean"] == score["ci95_high"] == evaluation.returns[0]
 
 
 @pytest.mark.parametrize("explore", [False, True])
@@ -185,8 +239,8 @@ def test_json_says_all_that_the_protocol_promises(evaluation):
     assert np.shape(record["returns"]) == (6, K)
     assert len(record["tasks"]) == 6
     assert set(record["tasks"][0]) == {"wage", "days"}
-    told = {k: record[k] for k in ("env", "agent", "split", "num_tasks", "env_steps", "seed")}
-    assert told == {
+    names = "env", "agent", "split", "num_tasks", "env_steps", "seed"
+    assert {name: record[name] for name in names} == {
         "env": "paid", "agent": "bonus", "split": "test", "num_tasks": 6, "env_steps": 77, "seed": 0
     }  # fmt: skip
 

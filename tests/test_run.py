@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import threading
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -166,9 +167,9 @@ def test_a_lock_is_let_go_whatever_happens(run):
         b"[]",
         b"3",
         b"{}",
-        b'{"format": 1}',
-        b'{"format": "1", "config": {}}',
-        b'{"format": 1, "config": 3}',
+        b'{"format": 2}',
+        b'{"format": "2", "config": {}}',
+        b'{"format": 2, "config": 3}',
         b"[" * 100_000,
     ],
 )
@@ -181,9 +182,20 @@ def test_a_damaged_config_is_refused(run, text):
 
 
 def test_a_newer_format_is_refused_whatever_else_it_holds(run):
-    (run.path / CONFIG).write_text('{"format": 2, "experiment": "elsewhere"}')
-    with pytest.raises(TrmrlError, match="has format 2, this version reads 1"):
+    (run.path / CONFIG).write_text('{"format": 3, "version": "9.1", "experiment": "elsewhere"}')
+    with pytest.raises(TrmrlError, match="has format 3, this version reads 2: .* trmrl 9.1, which"):
         run.config()
+
+
+def test_a_folder_of_version_0_1_is_refused_with_what_to_do(run):
+    (run.path / CONFIG).write_text('{"format": 1, "config": {}}')
+    with pytest.raises(TrmrlError, match="has format 1.* read it with trmrl 0.1.0.* train again"):
+        run.config()
+
+
+def test_a_config_says_which_version_wrote_it(run):
+    written = json.loads((run.path / CONFIG).read_text())
+    assert written["version"] == version("trmrl")
 
 
 # --- checkpoints

@@ -4,9 +4,8 @@ import dataclasses
 import json
 import re
 import sys
-from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -15,30 +14,28 @@ import numpy as np
 import pytest
 
 from trmrl import cli
-from trmrl.agents._sgd import OptimizerConfig
 from trmrl.config import Config
 from trmrl.envs import ENVS
-from trmrl.envs._base import AbstractEnvs, host_scan
+from trmrl.envs.base import HOST, JAX, AbstractEnvs, Driver
+from trmrl.learners.descent import OptimizerConfig
 from trmrl.run import CHECKPOINT, CONFIG, LOCK, METRICS, Run
-from trmrl.train import _draw, conclude, is_concluded, restore, train
+from trmrl.train import conclude, draw_tasks, is_concluded, restore, train
 from trmrl.types import Continuous, EnvSpec, Outcome, TrmrlError, replace
 
 
 class Cursed(AbstractEnvs):
     """A clock that nobody's action moves; where its curse exceeds 0.85, it gives NaN.
 
-    `where` is what is cursed; `host` tells the same world in NumPy.
+    `where` is what is cursed; driven by `HOST`, it is the same world in NumPy.
     """
 
-    scan: Callable = eqx.field(static=True)
-    jit: Callable = eqx.field(static=True)
+    driver: Driver = eqx.field(static=True)
     spec: EnvSpec = eqx.field(static=True)
     where: str = eqx.field(static=True)
-    host: bool = eqx.field(static=True)
 
     @property
     def _library(self) -> Any:
-        return np if self.host else jnp
+        return np if self.driver is HOST else jnp
 
     def sample_tasks(self, split, num_tasks, *, key):
         return {"curse": self._library.asarray(jax.random.uniform(key, (num_tasks,)))}
@@ -60,12 +57,13 @@ class Cursed(AbstractEnvs):
         )
         return (tasks, x, clock), outcome
 
+    def view(self, env_state):
+        return env_state[1]
+
 
 def cursed(where, host):
-    spec = EnvSpec("cursed", 1, Continuous(1), 2, 2)
-    if host:
-        return Cursed(host_scan, lambda function: function, spec, where, host)
-    return Cursed(jax.lax.scan, jax.jit, spec, where, host)
+    spec = EnvSpec("cursed", "test", 1, Continuous(1), 2, 2)
+    return Cursed(HOST if host else JAX, spec, where)
 
 
 @pytest.fixture
@@ -92,10 +90,16 @@ def finite(tree):
         ({"env_steps": -8}, "env_steps is -8"),
         ({"num_lanes": 0}, "num_lanes is 0"),
         ({"num_lanes": -1}, "num_lanes is -1"),
-        ({"minibatch_size": 0}, "agent.ppo.minibatch_size is 0"),
-        ({"chunk_length": 3}, "agent.ppo.chunk_length is 3, which does not divide the 4 steps"),
-        ({"chunk_length": 8}, "agent.ppo.chunk_length is 8, which does not divide the 4 steps"),
-        ({"num_passes": 0}, "agent.ppo.num_passes is 0"),
+        ({"minibatch_size": 0}, "agent.algorithm.minibatch_size is 0"),
+        (
+            {"chunk_length": 3},
+            "agent.algorithm.chunk_length is 3, which does not divide the 4 steps",
+        ),
+        (
+            {"chunk_length": 8},
+            "agent.algorithm.chunk_length is 8, which does not divide the 4 steps",
+        ),
+        ({"num_passes": 0}, "agent.algorithm.num_passes is 0"),
     ],
 )
 def test_an_impossible_run_is_refused_before_anything_is_made(
@@ -205,6 +209,46 @@ def test_without_a_rhythm_there_is_one_evaluation_at_the_end(config, tmp_path):
     assert [r["env_steps"] for r in run.metrics() if "test_return" in r] == [40]
 
 
+class Reached(AbstractEnvs):
+    """The points of `inner`, a `Drift`, which succeed while within 0.2 of the origin."""
+
+    inner: AbstractEnvs
+    spec: EnvSpec = eqx.field(static=True)
+    driver: ClassVar[Driver] = JAX
+
+    def sample_tasks(self, split, num_tasks, *, key):
+        return self.inner.sample_tasks(split, num_tasks, key=key)
+
+    def reset(self, tasks, *, key):
+        return self.inner.reset(tasks, key=key)
+
+    def step(self, env_state, action):
+        env_state, outcome = self.inner.step(env_state, action)
+        return env_state, replace(outcome, success=abs(env_state.x) < 0.2)
+
+    def view(self, env_state):
+        return self.inner.view(env_state)
+
+
+def test_success_is_logged_beside_the_return(config, drift, tmp_path, monkeypatch):
+    inner = drift()
+    spec = replace(inner.spec, name="reached", has_success=True)
+    monkeypatch.setitem(ENVS, "reached", lambda: Reached(inner, spec))
+    run = train(replace(config, env="reached", env_steps=24), tmp_path / "run")
+    (anytime,) = [r["test_success"] for r in run.metrics() if "test_return" in r]
+    (evaluation, _) = conclude(run)
+    assert evaluation.success_per_episode is not None
+    assert anytime == evaluation.success_per_episode["mean"] != [0.0, 0.0]
+    assert len(anytime) == 2
+    in_training = np.asarray([r["success"] for r in run.metrics()])
+    assert in_training.shape == (1, 2)  # updates, episodes
+    assert in_training.max() > 0.0
+
+
+def test_worlds_without_success_log_none(finished):
+    assert not [name for record in finished[0].metrics() for name in record if "success" in name]
+
+
 def test_what_begins_is_told_where_it_goes_on(config, tmp_path):
     begun = []
 
@@ -303,7 +347,8 @@ def test_a_curse_stops_training_and_the_last_good_state_is_kept(
 
 def test_a_loss_that_explodes_stops_training_and_says_whose(config, tmp_path):
     agent: Any = config.agent
-    agent = replace(agent, optimizer=OptimizerConfig(learning_rate=1e30))
+    algorithm = replace(agent.algorithm, optimizer=OptimizerConfig(learning_rate=1e30))
+    agent = replace(agent, algorithm=algorithm)
     with pytest.raises(TrmrlError, match=r"\w+ of rl2 is not finite at update 1; the last good"):
         train(replace(config, agent=agent), tmp_path / "run")
     run = Run.open(tmp_path / "run")
@@ -317,7 +362,7 @@ def test_on_the_command_line_a_curse_exits_with_2(tmp_path, monkeypatch, capsys)
     monkeypatch.setitem(ENVS, "cursed", lambda: cursed("rewards", host=True))
     path = tmp_path / "run"
     flags = f"""train cursed --agent rl2 --run {path} --num-lanes 8 --agent.core.width 4
-        --agent.head.hidden 4 --agent.ppo.num-passes 1""".split()
+        --agent.head.hidden 4 --agent.algorithm.num-passes 1""".split()
     with pytest.raises(SystemExit) as stopped:
         cli.main(flags)
     told = capsys.readouterr()
@@ -336,17 +381,23 @@ def test_agents_with_tasks_of_their_own_meet_them_in_a_ring(drift, herd, host):
     agent = herd(lanes_per_task=2, num_tasks=5)
     draw = lambda updates, seed: jax.tree.map(
         np.asarray,
-        _draw(agent, envs, 6, jnp.asarray(updates), key=jax.random.key(seed)),
+        draw_tasks(agent, envs, 6, jnp.asarray(updates), key=jax.random.key(seed)),
     )
-    ring = [draw(updates, seed=updates) for updates in range(6)]
+    drawn = [draw(updates, seed=updates) for updates in range(6)]
+    ring, numbers = [tasks for tasks, _ in drawn], [number for _, number in drawn]
+    np.testing.assert_array_equal(np.concatenate(numbers), np.resize(np.arange(10) // 2, 36))
     lanes = np.concatenate([tasks.start for tasks in ring]).reshape((-1, 2))
     np.testing.assert_array_equal(lanes[:, 0], lanes[:, 1])
     assert len(set(lanes[:5, 0].tolist())) == 5
     np.testing.assert_array_equal(lanes[:, 0], np.resize(lanes[:5, 0], 18))
-    np.testing.assert_array_equal(draw(2, seed=9).drift, ring[2].drift)
+    np.testing.assert_array_equal(draw(2, seed=9)[0].drift, ring[2].drift)
 
 
 def test_agents_without_meet_fresh_ones(drift, herd):
     agent = herd(lanes_per_task=1, num_tasks=0)
-    draw = lambda seed: _draw(agent, drift(), 4, jnp.asarray(0), key=jax.random.key(seed)).start
+    drawn = [
+        draw_tasks(agent, drift(), 4, jnp.asarray(0), key=jax.random.key(seed)) for seed in (0, 1)
+    ]
+    assert [number for _, number in drawn] == [None, None]
+    draw = lambda seed: drawn[seed][0].start
     assert len({*np.asarray(draw(0)).tolist(), *np.asarray(draw(1)).tolist()}) == 8

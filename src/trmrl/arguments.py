@@ -1,15 +1,13 @@
 """What the command line reads: the options of every verb, and the fields of an experiment.
 
-Lives here: tyro, and turning what it cannot read into one line. Does not live here: what the verbs
-then do (`cli.py`).
+What tyro cannot read it explains itself, on stderr, and exits with 2. What the verbs then do is in
+`cli.py`.
 """
 
-import contextlib
 import dataclasses
-import difflib
-import io
-import re
+from collections.abc import Container
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,10 +26,11 @@ FIELDS = tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed, tyro.conf.FlagConv
 class Train:
     """Meta-train an agent, or go on where a run stopped.
 
-    Any field of the experiment can be given by its dotted name: `--agent.ppo.clip 0.1`.
+    Any field of the experiment can be given by its dotted name: `--agent.algorithm.clip 0.1`.
+    `trmrl train ENV --help` lists them, with their values.
     """
 
-    env: Name  # a world of `trmrl envs`
+    env: Name  # a world of `trmrl envs`, or your own: package.module:attribute
     agent: str = "trmrl"
     recipe: str = "default"
     steps: int | None = None  # budget in env steps; schedules follow
@@ -42,10 +41,11 @@ class Train:
 class Sweep:
     """Train agents x seeds x envs side by side, one process and one core for each run.
 
-    Any field of the experiments can be given by its dotted name: `--agent.ppo.clip 0.1`.
+    Any field of the experiments can be given by its dotted name: `--agent.algorithm.clip 0.1`.
+    `trmrl sweep ENV --help` lists them, with their values.
     """
 
-    envs: Names  # worlds of `trmrl envs`
+    envs: Names  # worlds of `trmrl envs`, or your own: package.module:attribute
     agents: tuple[str, ...] = ("trmrl",)
     seeds: tuple[int, ...] = (0, 1, 2)
     recipe: str = "default"
@@ -65,6 +65,7 @@ class Evaluate:
     seed: int = 0  # of tasks and worlds
     explore: bool = False  # sample actions instead of the policy's mode
     json: Path | None = None  # write the evaluation to this file, not into the run folder
+    trust: bool = False  # import the code that somebody else's run names as its world
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,6 @@ class Bench:
     num_lanes: int = 64
 
 
-BUDGET = {"env_steps": "--steps N"}  # said so, schedules follow
 KINDS = {
     "train": Train,
     "sweep": Sweep,
@@ -115,45 +115,31 @@ KINDS = {
 }
 
 
-def parse(kind: Any, args: list[str], name: str, **options: Any) -> Any:
-    """Return `tyro`'s reading of the arguments; what it cannot read becomes one line."""
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(kind, args=args, prog=f"trmrl {name}", **options)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        frame = r"[│─╭╮╰╯|]|\+?-{3,}\+?|\+-|-\+"
-        told = " ".join(re.sub(frame, " ", said.getvalue()).split())
-        told = re.split(r" Argument helptext:| For full helptext| Perhaps you meant", told)[0]
-        told = re.sub(r"^(Parsing error|Value error|Missing argument|Invalid choice) ", "", told)
-        told = re.sub(r"^(\w+ options) .*?: ", r"\1: ", told)
-        told = told[:1].lower() + told[1:] or "unreadable arguments"
-        raise TrmrlError(told + _nearest(kind, told)) from None
+HELP = {"-h", "--help"}
 
 
-def _nearest(kind: Any, told: str) -> str:
-    """Return a hint at the options most like the one a complaint calls unrecognized."""
-    flag = re.match(r"unrecognized options: (--[^ ,]+)", told)
-    if not flag:
-        return ""
-    names = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(kind)]
-    near = difflib.get_close_matches(flag[1], names, cutoff=0.5) or names
-    return f": did you mean {', '.join(near)}?"
+def parse(kind: Any, args: list[str], verb: str, **options: Any) -> Any:
+    """Return tyro's reading of a verb's arguments; what it cannot read exits with 2."""
+    return tyro.cli(kind, args=args, prog=f"trmrl {verb}", **options)
 
 
 def read_train(args: list[str]) -> tuple[Train, Any]:
     """Return `train`'s options and the experiment they and the dotted fields name."""
-    options, fields = parse(Train, args, "train", return_unknown_args=True)
+    options, rest = _read_options(Train, args, "train")
     config = _recipe(options.env, options.agent, options)
-    cell = "trmrl train ENV --agent NAME"
-    return options, _read_fields(config, fields, {"env": cell, "agent_name": cell} | BUDGET)
+    taken = {
+        "env": "trmrl train ENV",
+        "agent_name": "--agent NAME",
+        "recipe": "--recipe NAME",
+        "env_steps": "--steps N",  # schedules follow
+    }
+    _check_fields(config, rest, taken)
+    return options, _read_fields(Train, config, args, "train", taken)
 
 
 def read_sweep(args: list[str]) -> tuple[Sweep, list[Any]]:
     """Return `sweep`'s options and its experiments: envs, then agents, then seeds."""
-    options, fields = parse(Sweep, args, "sweep", return_unknown_args=True)
+    options, rest = _read_options(Sweep, args, "sweep")
     for name in ("envs", "agents", "seeds"):
         given = getattr(options, name)
         if not given:
@@ -163,14 +149,30 @@ def read_sweep(args: list[str]) -> tuple[Sweep, list[Any]]:
             raise TrmrlError(f"{name} has {', '.join(twice)} more than once")
     if options.jobs is not None and options.jobs < 1:
         raise TrmrlError(f"--jobs is {options.jobs}, expected 1 or more")
-    cells = "trmrl sweep ENV... --agents NAME..."
-    taken = {"env": cells, "agent_name": cells, "seed": "--seeds N..."} | BUDGET
-    configs = [
-        _read_fields(_recipe(env, agent, options), fields, taken)
-        for env in options.envs
-        for agent in options.agents
-    ]
+    taken = {
+        "env": "trmrl sweep ENV...",
+        "agent_name": "--agents NAME...",
+        "recipe": "--recipe NAME",
+        "env_steps": "--steps N",
+        "seed": "--seeds N...",
+    }
+    configs = []
+    for env in options.envs:
+        for agent in options.agents:
+            config = _recipe(env, agent, options)
+            _check_fields(config, rest, taken)
+            configs.append(_read_fields(Sweep, config, args, "sweep", taken))
     return options, [replace(config, seed=seed) for config in configs for seed in options.seeds]
+
+
+def _read_options(kind: Any, args: list[str], verb: str) -> tuple[Any, list[str]]:
+    """Return a verb's own options, and the arguments that are none of them.
+
+    `--help` is among the latter where a world comes first; it then waits for the fields.
+    """
+    if args and args[0].startswith("-") and not HELP.isdisjoint(args):
+        parse(kind, ["--help"], verb)
+    return parse(kind, args, verb, return_unknown_args=True, add_help=False)
 
 
 def _recipe(env: str, agent: str, options: Train | Sweep) -> Any:
@@ -182,25 +184,55 @@ def _recipe(env: str, agent: str, options: Train | Sweep) -> Any:
     return recipe(env, agent, options.recipe, env_steps=options.steps)
 
 
-def _read_fields(config: Any, args: list[str], taken: dict[str, str]) -> Any:
-    """Return the experiment with the fields given by their dotted names; `taken` are said else."""
+def _check_fields(config: Any, args: list[str], taken: dict[str, str]) -> None:
+    """Raise `TrmrlError` on a flag that is no field, or a field that an option is for (`taken`)."""
     from trmrl import config as configs
 
     for flag in args:
-        if flag.startswith("--"):
+        if flag.startswith("--") and flag not in HELP:
             name = flag[2:].split("=")[0].replace("-", "_")
             configs.check_field(config, name)
             if name in taken:
-                raise TrmrlError(f"{flag} is no option: say {taken[name]}")
-    return parse(type(config), args, "train", default=config, config=FIELDS)
+                raise TrmrlError(f"{flag} is no option: use {taken[name]}")
 
 
-def help_train(args: list[str]) -> bool:
-    """Print what `train` takes and, if an env is given, every field; returns if one was."""
-    with contextlib.suppress(SystemExit):
-        parse(Train, ["--help"], "train")
-    if args:
-        options, _ = parse(Train, args, "train", return_unknown_args=True)
-        config = _recipe(options.env, options.agent, options)
-        parse(type(config), ["--help"], "train ENV", default=config, config=FIELDS)
-    return bool(args)
+def _read_fields(kind: Any, config: Any, args: list[str], verb: str, taken: dict[str, str]) -> Any:
+    """Return the experiment with the fields given by their dotted names.
+
+    Options and fields are read as one, so that `--help` shows both.
+    """
+    fields = fields_of(config, taken)
+    unprefixed = tyro.conf.arg(name="")
+    both = dataclasses.make_dataclass(
+        kind.__name__,
+        [
+            ("options", Annotated[kind, unprefixed]),
+            ("fields", Annotated[fields, unprefixed], dataclasses.field(default_factory=fields)),
+        ],
+    )
+    both.__doc__ = kind.__doc__
+    asked = args if HELP.isdisjoint(args) else ["--help"]
+    given = parse(both, asked, verb, config=FIELDS).fields
+    return replace(config, **{f.name: getattr(given, f.name) for f in dataclasses.fields(given)})
+
+
+def fields_of(config: Any, taken: Container[str]) -> type:
+    """Return a dataclass of the fields of `config` that are not `taken`, as they stand in it.
+
+    It is no subclass: settings are found among the subclasses of their base.
+    """
+    kind = type(config)
+    fields: Any = dataclasses.make_dataclass(
+        kind.__name__,
+        [
+            (f.name, f.type, dataclasses.field(default_factory=partial(getattr, config, f.name)))
+            for f in dataclasses.fields(kind)
+            if f.name not in taken
+        ],
+    )
+    # Where tyro finds the comments behind the fields, which are their help.
+    fields.__doc__, fields.__module__ = kind.__doc__, kind.__module__
+    fields.__qualname__ = kind.__qualname__
+    if "__firstlineno__" in vars(kind):  # Python 3.13 looks there instead
+        fields.__firstlineno__ = kind.__firstlineno__
+    return fields

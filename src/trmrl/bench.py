@@ -1,8 +1,8 @@
 """How close a machine comes to its own limits: learning against its matrix products, collecting
 against its worlds.
 
-Lives here: `trmrl bench`, ratios measured in one run. Does not live here: comparisons with other
-programs (`benchmarks/`), or anything a test asserts.
+Ratios measured in one run, which no test asserts; comparisons with other programs are in
+`benchmarks/`.
 """
 
 import time
@@ -15,12 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from trmrl.agents._base import AbstractAgent
+from trmrl.agents.base import AbstractAgent
 from trmrl.envs import make
-from trmrl.envs._base import AbstractEnvs
+from trmrl.envs.base import AbstractEnvs, keys_for
 from trmrl.recipes import recipe
-from trmrl.trial import run_trial, sample_tasks
-from trmrl.types import Continuous, Trajectory
+from trmrl.train import draw_tasks
+from trmrl.trial import run_trial
+from trmrl.types import Continuous, Learner, Trial
 
 Product = tuple[int, int, int, int]  # batch, rows, columns, contracted
 REPEATS = 5
@@ -31,20 +32,22 @@ def bench(env: str, agent_name: str, recipe_name: str, num_lanes: int) -> Iterat
     """Yield lines that tell both ratios for an experiment's agent in `num_lanes` worlds."""
     config = recipe(env, agent_name, recipe_name)
     envs, agent = make(env, config.num_episodes), config.agent
-    train_state = agent.init(envs.spec, key=jax.random.key(0))
-    tasks = sample_tasks(
-        agent, envs, "train", num_lanes // agent.lanes_per_task, key=jax.random.key(1)
+    learner = agent.init(envs.spec, key=jax.random.key(0))
+    tasks, task_id = draw_tasks(agent, envs, num_lanes, jnp.int32(0), key=jax.random.key(1))
+    collect = envs.driver.jit(
+        lambda model, key: run_trial(
+            agent, model, envs, tasks, task_id=task_id, explore=True, key=key
+        )
     )
-    live = envs.jit(lambda model, key: run_trial(agent, model, envs, tasks, explore=True, key=key))
-    trial = live(train_state.model, jax.random.key(2))
-    num_steps = int(np.size(trial.valid))
-    acting = median_seconds(lambda: live(train_state.model, jax.random.key(2)))
+    trial = collect(learner.model, jax.random.key(2))
+    num_steps = int(np.size(trial.rows.valid))
+    acting = median_seconds(lambda: collect(learner.model, jax.random.key(2)))
     alone = median_seconds(worlds_alone(envs, tasks))
     yield (
         f"collect  {num_steps / acting:,.0f} env steps/s, worlds alone {num_steps / alone:,.0f}: "
         f"{alone / acting:.0%} of the limit at {num_lanes} lanes"
     )
-    rate, peak = learner_rates(agent, train_state, trial)
+    rate, peak = learner_rates(agent, learner, trial)
     yield (
         f"learn    {rate / 1e9:,.0f} GFLOP/s, matrix products of its shapes {peak / 1e9:,.0f}: "
         f"{rate / peak:.0%} of the limit"
@@ -74,29 +77,32 @@ def worlds_alone(envs: AbstractEnvs, tasks: Any) -> Callable[[], Any]:
         else draw.integers(spec.action_space.size, size=shape).astype(np.int32)
     )
 
-    def live(key):
+    def play(key):
         def episode(carry, key_of_episode):
-            env_state, _ = envs.reset(tasks, key=key_of_episode)
-            _, outcome = envs.scan(step, env_state, actions)
+            env_state, _ = envs.reset(tasks, key=keys_for(tasks, key_of_episode))
+            _, outcome = envs.driver.scan(step, env_state, actions)
             return carry, outcome.reward
 
         step = envs.step
-        return envs.scan(episode, 0, jax.random.split(key, spec.num_episodes))
+        return envs.driver.scan(episode, 0, jax.random.split(key, spec.num_episodes))
 
-    compiled = envs.jit(live)
+    compiled = envs.driver.jit(play)
     return lambda: compiled(jax.random.key(0))
 
 
-def learner_rates(agent: AbstractAgent, train_state: Any, trial: Trajectory) -> tuple[float, float]:
+def learner_rates(agent: AbstractAgent, learner: Learner, trial: Trial) -> tuple[float, float]:
     """Return the learner's FLOP/s, and this machine's for bare products of the same shapes.
 
     FLOPs are those of the matrix products in one update, counted in its program. The limit is
     the rate of the unbatched ones, each shape timed alone in a compiled loop.
     """
-    products = count_products(jax.make_jaxpr(agent.update)(train_state, trial).jaxpr)
+    update = lambda learner, trial: agent.update(
+        learner, trial, env_steps=jnp.zeros(()), key=jax.random.key(0)
+    )
+    products = count_products(jax.make_jaxpr(update)(learner, trial).jaxpr)
     total = sum(flops(product) * count for product, count in products.items())
-    update = jax.jit(agent.update)
-    rate = total / median_seconds(lambda: update(train_state, trial))
+    compiled = jax.jit(update)
+    rate = total / median_seconds(lambda: compiled(learner, trial))
     large = {
         product: count
         for product, count in products.items()

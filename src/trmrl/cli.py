@@ -1,28 +1,18 @@
 """The command line: `trmrl train | sweep | evaluate | report | reference | envs | bench`.
 
-Lives here: the verbs, progress bars, tables, and exit codes (2: the user can mend it, in one
-line). Does not live here: what the verbs read (`arguments.py`), or anything a Python program could
-not also call.
+The verbs, their tables, and the exit codes: 2 where the user can mend it. Nothing here that a
+Python program could not also call.
 """
 
-import contextlib
 import dataclasses
 import difflib
-import itertools
+import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from trmrl.arguments import (
@@ -32,12 +22,12 @@ from trmrl.arguments import (
     Evaluate,
     Reference,
     Report,
-    help_train,
     parse,
     read_sweep,
     read_train,
 )
-from trmrl.types import TrmrlError
+from trmrl.progress import print_line, show_sweep, show_training
+from trmrl.types import Evaluation, TrmrlError
 
 CONSOLE = Console()
 
@@ -65,40 +55,38 @@ def _dispatch(args: list[str]) -> None:
 
 
 def _print_help() -> None:
-    _say("usage: trmrl COMMAND ...   (`trmrl COMMAND --help` tells more)\n")
+    _print("usage: trmrl COMMAND ...   (`trmrl COMMAND --help` shows its options)\n")
     for name, kind in KINDS.items():
-        _say(f"  {name:10}{(kind.__doc__ or '').splitlines()[0]}")
+        _print(f"  {name:10}{(kind.__doc__ or '').splitlines()[0]}")
 
 
-def _say(text: str) -> None:
-    """Print a line as it is, paths and brackets included, however long."""
-    CONSOLE.print(text, markup=False, highlight=False, soft_wrap=True)
+def _print(text: str) -> None:
+    print_line(CONSOLE, text)
 
 
 def _train(args: list[str]) -> None:
-    if "-h" in args or "--help" in args:
-        if not help_train([arg for arg in args if arg not in ("-h", "--help")]):
-            _say("`trmrl train ENV --help` lists the fields of its experiment, with their values.")
-        return
     options, config = read_train(args)
     from trmrl import config as configs
     from trmrl.envs import make
-    from trmrl.train import train
+    from trmrl.launch import CURVE, run_experiment
 
     configs.check(config, make(config.env, config.num_episodes).spec)
     path = options.run or Path("runs") / _label(config)
     try:
-        with _progress(config.env_steps) as (show, begin):
-            run = train(config, path, show, begin)
+        with show_training(CONSOLE, config.env_steps) as (show, begin):
+            run, evaluations = run_experiment(config, path, show=show, begin=begin)
     except KeyboardInterrupt:
-        _say(f"\nsaved; the same command goes on from {path}")
+        _print(f"\nsaved; the same command goes on from {path}")
         raise
-    _conclude(run.path)
+    for split in dict.fromkeys(evaluation.split for evaluation in evaluations):
+        _print_evaluations([one for one in evaluations if one.split == split])
+    _print(f"run folder {run.path}, learning curve {run.path / CURVE}")
 
 
 def _label(config: Any) -> str:
-    """Return the name of an experiment's run folder."""
-    return f"{config.env}-{config.agent_name}-{config.recipe}-seed{config.seed}"
+    """Return the name of an experiment's run folder, safe for any file system."""
+    name = f"{config.env}-{config.agent_name}-{config.recipe}-seed{config.seed}"
+    return re.sub(r"[^\w+-]", "-", name)
 
 
 def _sweep(args: list[str]) -> None:
@@ -115,115 +103,45 @@ def _sweep(args: list[str]) -> None:
     finished = lambda cell: is_concluded(cell.config, Run(cell.path))
     left = [cell for cell in cells if not finished(cell)]
     if len(left) < len(cells):
-        _say(f"{len(cells) - len(left)} of {len(cells)} runs are finished already")
+        _print(f"{len(cells) - len(left)} of {len(cells)} runs are finished already")
     try:
-        with _sweep_progress() as show:
+        with show_sweep(CONSOLE) as show:
             failures = sweep(left, show, jobs=options.jobs) if left else []
     except KeyboardInterrupt:
-        _say(f"\nsaved; the same command goes on with the runs in {options.out}")
+        _print(f"\nsaved; the same command goes on with the runs in {options.out}")
         raise
     runs = [Run.open(cell.path) for cell in cells if finished(cell)]
     if runs:
-        _tell(runs, options.out / "curve.png")
+        _print_report(runs, options.out / "curve.png")
     if failures:
         names = ", ".join(event.cell.path.name for event in failures)
         raise TrmrlError(f"{len(failures)} of {len(cells)} runs failed: {names}")
 
 
-def _conclude(path: Path) -> None:
-    """Print how the finished run adapts to held-out tasks, and draw its curve."""
-    from trmrl.report.curve import draw
-    from trmrl.run import Run
-    from trmrl.train import conclude
-
-    run = Run.open(path)
-    records = [evaluation.to_json() for evaluation in conclude(run)]
-    for split in dict.fromkeys(record["split"] for record in records):
-        _print_evaluations([record for record in records if record["split"] == split])
-    picture = draw([run], run.path / "curve.png")
-    _say(f"run folder {run.path}, learning curve {picture}")
-
-
-def _bar(*columns: ProgressColumn) -> Progress:
-    """Return a bar whose tasks have a field `told`: what to say of their newest metrics."""
-    return Progress(
-        *columns, TextColumn("{task.fields[told]}"), TimeRemainingColumn(), console=CONSOLE
-    )
-
-
-def _told(record: dict[str, Any]) -> str:
-    shown = record["return"] if len(record["return"]) <= 3 else [sum(record["return"])]
-    returns = " ".join(f"{value:.1f}" for value in shown)
-    return f"{record['env_steps_per_s']:,.0f} steps/s, return {returns}"
-
-
-@contextlib.contextmanager
-def _progress(
-    total: int,
-) -> Iterator[tuple[Callable[[dict[str, Any]], None], Callable[[int], None]]]:
-    """Yield functions that show a metrics record, and that training begins, with the bar."""
-    bar = _bar(TextColumn("{task.completed:,.0f} / {task.total:,.0f} env steps"), BarColumn())
-    task = bar.add_task("train", total=total, told="")
-
-    def begin(env_steps: int) -> None:
-        bar.update(task, completed=env_steps, told="compiling the first update")
-        bar.start()
-
-    def show(record: dict[str, Any]) -> None:
-        bar.update(task, completed=record["env_steps"], told=_told(record))
-
-    try:
-        yield show, begin
-    finally:
-        if bar.live.is_started:
-            bar.stop()
-
-
-@contextlib.contextmanager
-def _sweep_progress() -> Iterator[Callable[[Any], None]]:
-    """Yield a function that shows what happened to a run: a live line each, while it runs."""
-    bar = _bar(TextColumn("{task.description}"), BarColumn(bar_width=10))
-    lines: dict[Path, TaskID] = {}
-
-    def show(event: Any) -> None:
-        path, total = event.cell.path, event.cell.config.env_steps
-        if event.kind == "began":
-            bar.start()
-            lines[path] = bar.add_task(path.name, total=total, told="starting")
-        elif event.kind == "lived" and event.record:
-            told = _told(event.record)
-            bar.update(lines[path], completed=event.record["env_steps"], told=told)
-        elif event.kind == "lived":
-            bar.update(lines[path], told="compiling the first update")
-        else:
-            bar.remove_task(lines.pop(path))
-            _say(f"{event.kind} {path}" + (f": {event.complaint}" if event.complaint else ""))
-
-    try:
-        yield show
-    finally:
-        if bar.live.is_started:
-            bar.stop()
-
-
-def _print_evaluations(records: list[dict[str, Any]]) -> None:
+def _print_evaluations(evaluations: Sequence[Evaluation]) -> None:
     """Print evaluations on the same tasks side by side, whatever way they chose actions."""
-    told = records[0]
-    tasks = f"{told['num_tasks']} {told['split']} tasks of {told['env']}"
-    table = Table("episode", title=f"mean return of {told['agent']} on {tasks}")
-    for record in records:
-        table.add_column("sampled" if record["explore"] else "deterministic")
+    first = evaluations[0]
+    tasks = f"{first.num_tasks} {first.split} tasks of {first.env}"
+    table = Table("episode", title=f"mean return of {first.agent} on {tasks}")
+    for evaluation in evaluations:
+        table.add_column("sampled" if evaluation.explore else "deterministic")
         table.add_column("95 % interval")
-    episodes = [record["return_per_episode"] for record in records]
-    last = told["num_episodes"] - 1
+        if evaluation.success_per_episode:
+            table.add_column("success")
+    last = first.num_episodes - 1
     for k in range(last + 1) if last < 10 else (0, 1, 2, last // 2, last):
-        cells = [
-            (f"{e['mean'][k]:.2f}", f"{e['ci95_low'][k]:.2f} to {e['ci95_high'][k]:.2f}")
-            for e in episodes
-        ]
-        table.add_row(f"{k + 1}", *itertools.chain(*cells))
-    sums = [(f"{sum(e['mean']):.2f}", "") for e in episodes]
-    table.add_row("sum", *itertools.chain(*sums))
+        cells = [f"{k + 1}"]
+        for evaluation in evaluations:
+            score, success = evaluation.return_per_episode, evaluation.success_per_episode
+            cells.append(f"{score['mean'][k]:.2f}")
+            cells.append(f"{score['ci95_low'][k]:.2f} to {score['ci95_high'][k]:.2f}")
+            cells += [f"{success['mean'][k]:.2f}"] if success else []
+        table.add_row(*cells)
+    cells = ["sum"]
+    for evaluation in evaluations:
+        cells += [f"{sum(evaluation.return_per_episode['mean']):.2f}", ""]
+        cells += [""] if evaluation.success_per_episode else []
+    table.add_row(*cells)
     CONSOLE.print(table)
 
 
@@ -233,21 +151,22 @@ def _evaluate(args: list[str]) -> None:
     from trmrl.train import restore, score
 
     run = Run.open(options.run)
-    config, envs, train_state = restore(run)
+    config, envs, train_state = restore(run, trust=options.trust)
     wanted = dataclasses.asdict(options)
-    del wanted["run"], wanted["json"]
+    del wanted["run"], wanted["json"], wanted["trust"]
     for count in ("num_tasks", "num_episodes"):
         if wanted[count] is not None and wanted[count] < 1:
             raise TrmrlError(f"--{count.replace('_', '-')} is {wanted[count]}, expected 1 or more")
     envs.spec.check_split(options.split)
     if options.json and not options.json.parent.is_dir():
         raise TrmrlError(f"cannot write {options.json}: there is no folder {options.json.parent}")
-    record = score(config, envs, train_state, **wanted).to_json()
+    evaluation = score(config, envs, train_state, **wanted)
+    record = evaluation.to_json()
     if options.json:
         write_json(options.json, record)
     else:
         run.write_evaluation(_evaluation_name(record), record)
-    _print_evaluations([record])
+    _print_evaluations([evaluation])
 
 
 def _evaluation_name(record: dict[str, Any]) -> str:
@@ -262,10 +181,10 @@ def _report(args: list[str]) -> None:
 
     if not options.runs:
         raise TrmrlError("report of what? expected one run folder or more")
-    _tell([Run.open(path) for path in options.runs], options.out)
+    _print_report([Run.open(path) for path in options.runs], options.out)
 
 
-def _tell(runs: list[Any], out: Path) -> None:
+def _print_report(runs: list[Any], out: Path) -> None:
     """Print what runs scored: each, over seeds, and for equal cost; and draw their curves."""
     from trmrl.report.aggregate import aggregate_table
     from trmrl.report.curve import draw
@@ -275,7 +194,7 @@ def _tell(runs: list[Any], out: Path) -> None:
     tables = table(runs), aggregate_table(runs), efficiency_table(runs)
     picture = draw(runs, out)
     print("\n\n".join(text for text in tables if text))
-    _say(f"wrote {picture}")
+    _print(f"wrote {picture}")
 
 
 def _reference(args: list[str]) -> None:
@@ -289,13 +208,13 @@ def _reference(args: list[str]) -> None:
     wanted = {"env": options.env, "num_tasks": options.num_tasks, "seed": options.seed}
     if options.json:
         write_json(options.json, wanted | {"scores": [score.to_json() for score in scores]})
-    _say(f"{options.env}: total reward of a trial, mean over {options.num_tasks} test tasks\n")
-    line = "{:20} {:>10} {:>9}  {:>9}  {}".format
-    _say(line("strategy", "mean", "95 %", "published", "tuned").rstrip())
+    _print(f"{options.env}: total reward of a trial, mean over {options.num_tasks} test tasks\n")
+    line = "{:20} {:>9} {:>20} {:>9}  {}".format
+    _print(line("strategy", "mean", "95 % interval", "published", "tuned").rstrip())
     for score in scores:
-        interval = f"± {score.half_width:.3g}" if len(score.total) > 1 else "exact"
+        interval = "{:.3f} to {:.3f}".format(*score.interval) if score.interval else "exact"
         published = "" if score.published is None else f"{score.published:g}"
-        _say(line(score.strategy, f"{score.mean:.3f}", interval, published, score.tuned).rstrip())
+        _print(line(score.strategy, f"{score.mean:.3f}", interval, published, score.tuned).rstrip())
 
 
 def _envs(args: list[str]) -> None:
@@ -303,7 +222,7 @@ def _envs(args: list[str]) -> None:
     from trmrl.envs import ENVS, make
 
     line = "{:24} {:>7} {:>3} {:13} {:14} {:>6} {:>7}".format
-    _say(line("env", "K x H", "obs", "action", "splits", "floor", "ceiling"))
+    _print(line("env", "K x H", "obs", "action", "splits", "floor", "ceiling"))
     number = lambda value: "" if value is None else f"{value:.3g}"
     for name in ENVS:
         spec = make(name).spec
@@ -311,11 +230,12 @@ def _envs(args: list[str]) -> None:
         trial = f"{spec.num_episodes} x {spec.horizon}"
         splits = ",".join(spec.splits)
         bounds = number(spec.floor), number(spec.ceiling)
-        _say(line(name, trial, spec.obs_size, space, splits, *bounds).rstrip())
-        _say(f"    {spec.summary}")
-    _say("\nA trial is K episodes of H steps. floor and ceiling: returns of one episode.")
-    _say("bandit-nN-kK: any N pulls of K arms. tabular-nN: any N episodes.")
-    _say("ENV+task: the task is shown (the oracle).")
+        _print(line(name, trial, spec.obs_size, space, splits, *bounds).rstrip())
+        _print(f"    {spec.summary}")
+    _print("\nA trial is K episodes of H steps. floor and ceiling: returns of one episode.")
+    _print("bandit-nN-kK: any N pulls of K arms. tabular-nN: any N episodes.")
+    _print("ENV+task: the task is shown (the oracle).")
+    _print("package.module:attribute: worlds of your own, imported from there.")
 
 
 def _bench(args: list[str]) -> None:
@@ -323,7 +243,7 @@ def _bench(args: list[str]) -> None:
     from trmrl.bench import bench
 
     for line in bench(options.env, options.agent, options.recipe, options.num_lanes):
-        _say(line)
+        _print(line)
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {

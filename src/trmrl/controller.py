@@ -1,8 +1,4 @@
-"""A trained agent for somebody else's loop: a robot, a game, a simulator of one's own.
-
-Lives here: one mind that keeps its own memory between calls. Does not live here: training, or
-worlds.
-"""
+"""A trained agent for somebody else's loop: a robot, a game, a simulator of one's own."""
 
 from collections import deque
 from pathlib import Path
@@ -12,15 +8,17 @@ import jax
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from trmrl.agents._base import AbstractAgent
+from trmrl.agents.base import AbstractAgent
 from trmrl.run import Run
 from trmrl.train import restore
 from trmrl.trial import compiled_act, compiled_adapt
 from trmrl.types import Decision, EnvSpec, Outcome, Timestep, Trajectory, TrmrlError
 
+LANES = np.zeros(1, np.int32)  # a controller is one lane, the first
+
 
 class Controller:
-    """An agent living one trial at a time; `reset()` when the task may have changed.
+    """An agent in one trial at a time; `reset()` when the task may have changed.
 
     It adapts as it acts: give it every observation and the reward of its last action.
     """
@@ -34,12 +32,14 @@ class Controller:
         self._leaves, treedef = jax.tree.flatten(model)
         self._act = compiled_act(agent, treedef, explore)
         self._adapt = compiled_adapt(agent, treedef)
-        self._key, self._adapt_key = jax.random.split(jax.random.key(seed))
+        self._seed_key, self._num_trials = jax.random.key(seed), 0
         self._episode: deque[tuple[Timestep, Decision]] = deque(maxlen=spec.horizon)
         self.reset()
 
     def reset(self) -> None:
-        """Empty the memory: what comes next is a new trial."""
+        """Empty the memory: what comes next is a new trial, with noise of its own."""
+        self._key = jax.random.fold_in(self._seed_key, self._num_trials)
+        self._num_trials += 1
         self._memory = self._agent.start(self._model, 1)
         self._prev_action = np.zeros((1, self.spec.action_space.size), np.float32)
         self._trial_start, self._t = True, 0
@@ -55,8 +55,8 @@ class Controller:
     ) -> Float[np.ndarray, " A"] | np.int32:
         """Return the action for `obs`, given the reward of the previous action.
 
-        `episode_start` says that the world began anew with the same task, and `final_obs` what the
-        episode before ended in, where that was seen (else its last observation stands for it). Of
+        `episode_start`: the world began anew with the same task; `final_obs`: what the episode
+        before ended in, where that was observed (else its last observation stands for it). Of
         an episode longer than those trained on, only the last `horizon` steps are digested when it
         is over. The action is `[A]` float32, or an int32 scalar where actions are choices. Raises
         `TrmrlError` on an observation of another size, or on numbers that are not finite.
@@ -77,7 +77,7 @@ class Controller:
         )
         valid = np.ones(1, bool)
         self._memory, decision = self._act(
-            self._leaves, self._memory, timestep, valid, self._key, np.int32(self._t)
+            self._leaves, self._memory, timestep, valid, self._key, LANES, np.int32(self._t)
         )
         decision = jax.tree.map(np.asarray, decision)
         self._episode.append((timestep, decision))
@@ -97,7 +97,7 @@ class Controller:
         return obs
 
     def _digest(self, final_obs: Float[np.ndarray, " D"], reward: float) -> None:
-        """Let the agent adapt to the episode that is over; what it never lived is not valid."""
+        """Let the agent adapt to the episode that is over; rows beyond its end are not valid."""
         rows = list(self._episode)
         later = [timestep for timestep, _ in rows[1:]]
         rewards = [timestep.prev_reward for timestep in later] + [np.full(1, reward, np.float32)]
@@ -118,15 +118,20 @@ class Controller:
             Outcome(lay_out(*rewards), np.zeros_like(over), over, lay_out(*next_obs)),
             lay_out(*np.ones_like(last)[:, None]),
         )
-        self._memory = self._adapt(self._leaves, self._memory, episode, self._adapt_key)
+        self._memory = self._adapt(self._leaves, self._memory, episode)
         self._episode.clear()
 
 
-def load(path: str | Path, *, explore: bool = False, seed: int = 0) -> Controller:
+def load(
+    path: str | Path, *, explore: bool = False, seed: int = 0, trust: bool = False
+) -> Controller:
     """Return the trained agent of a run folder, ready to act.
 
     Its actions are the policy's mode, or samples drawn with `seed` if `explore`. Raises
-    `TrmrlError` if the folder holds no run or no checkpoint that fits it.
+    `TrmrlError` if the folder holds no run or no checkpoint that fits it, or if it is somebody
+    else's and names code to import, unless `trust`.
     """
-    config, envs, train_state = restore(Run.open(path))
-    return Controller(config.agent, train_state.model, envs.spec, explore=explore, seed=seed)
+    config, envs, train_state = restore(Run.open(path), trust=trust)
+    return Controller(
+        config.agent, train_state.learner.model, envs.spec, explore=explore, seed=seed
+    )

@@ -1,51 +1,22 @@
-"""The adaptation protocol: the only place where scores are born.
+"""The adaptation protocol: return and success per episode of a trial on held-out tasks.
 
-Lives here: return per episode of a trial on held-out tasks, with its confidence. Does not live
-here: training, or tables and pictures of the scores.
+The only place where an agent is scored.
 """
 
 import functools
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Float, Int, PyTree
 
-from trmrl.agents._base import AbstractAgent
-from trmrl.envs._base import AbstractEnvs
+from trmrl.agents.base import AbstractAgent
+from trmrl.envs.base import AbstractEnvs
 from trmrl.ops.bootstrap import bootstrap_interval
-from trmrl.trial import run_trial, sample_tasks
-from trmrl.types import TrmrlError
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How an agent adapted: `returns` is `[num_tasks][num_episodes]`, undiscounted reward sums.
-
-    `env_steps` counts what training had cost by then, and `experience` `[num_episodes]` the env
-    steps that a task had cost, on average and over all its lanes, before each of its episodes;
-    `tasks` are the tasks' numbers.
-    """
-
-    env: str
-    agent: str
-    split: str
-    explore: bool
-    seed: int
-    num_tasks: int
-    num_episodes: int
-    env_steps: int
-    experience: list[float]
-    return_per_episode: dict[str, list[float]]  # mean, ci95_low, ci95_high: [num_episodes] each
-    returns: list[list[float]]
-    tasks: list[Any]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain JSON values."""
-        return asdict(self)
+from trmrl.trial import run_trial
+from trmrl.types import Array, Evaluation, PerEpisode, Trajectory, TrmrlError
 
 
 def evaluate(
@@ -61,18 +32,22 @@ def evaluate(
     agent_name: str = "",
     env_steps: int = 0,
 ) -> Evaluation:
-    """Live one trial on each of `num_tasks` tasks, fixed by `seed`, and report every episode.
+    """Roll out one trial on each of `num_tasks` tasks, fixed by `seed`, and score every episode.
 
     Actions are the policy's mode unless `explore`. Intervals are 95 % percentile bootstraps of the
-    mean over tasks. Raises `TrmrlError` on an unknown split.
+    mean over tasks. Raises `TrmrlError` on an unknown split, and on rewards that are not finite.
     """
     task_key, trial_key = jax.random.split(jax.random.key(seed))
-    tasks = sample_tasks(agent, envs, split, num_tasks, key=task_key)
-    lived = _compiled(agent, envs, num_episodes, explore)(model, tasks, trial_key)
-    returns, steps = (np.asarray(x, np.float64).T for x in lived)
+    tasks = agent.plan.spread(envs.sample_tasks(split, num_tasks, key=task_key))
+    measured = _compiled(agent, envs, num_episodes, explore)(model, tasks, trial_key)
+    measured = {name: np.asarray(x, np.float64).T for name, x in measured.items()}
+    returns, steps = measured["returns"], measured["steps"]
     if not np.isfinite(returns).all():
         raise TrmrlError(f"{envs.spec.name} gave rewards that are not finite")
-    low, high = bootstrap_interval(returns)
+    success: dict[str, Any] = {}
+    for name in {"success", "success_at_end"} & set(measured):
+        per_task = measured[name]
+        success |= {name: per_task.tolist(), f"{name}_per_episode": _summary(per_task)}
     return Evaluation(
         env=envs.spec.name,
         agent=agent_name,
@@ -80,38 +55,61 @@ def evaluate(
         explore=explore,
         seed=seed,
         num_tasks=num_tasks,
-        num_episodes=returns.shape[1],
+        num_episodes=steps.shape[1],
         env_steps=env_steps,
         experience=[0.0, *np.cumsum(steps.mean(axis=0))[:-1].tolist()],
-        return_per_episode={
-            "mean": returns.mean(axis=0).tolist(),
-            "ci95_low": low.tolist(),
-            "ci95_high": high.tolist(),
-        },
+        return_per_episode=_summary(returns),
         returns=returns.tolist(),
-        tasks=_rows(tasks, agent.lanes_per_task),
+        tasks=_rows(tasks, agent.plan.lanes_per_task),
+        **success,
     )
+
+
+def _summary(scores: Float[np.ndarray, "num_tasks K"]) -> PerEpisode:
+    """Return the mean over tasks of each episode, and its interval."""
+    low, high = bootstrap_interval(scores)
+    mean = scores.mean(axis=0)
+    return {"mean": mean.tolist(), "ci95_low": low.tolist(), "ci95_high": high.tolist()}
 
 
 @functools.lru_cache(maxsize=16)
 def _compiled(
     agent: AbstractAgent, envs: AbstractEnvs, num_episodes: int | None, explore: bool
 ) -> Callable:
-    """Return returns and env steps `[K, num_tasks]` of a trial, by model, tasks and key.
+    """Return what to measure in a trial, `[K, num_tasks]` each, by model, tasks and key.
 
-    Where an agent has several lanes on a task, its return is their mean, and its steps their sum.
+    Where an agent has several lanes on a task, its scores are their mean, and its `steps` (env
+    steps) their sum. `success` and `success_at_end` are there if the worlds mark success.
     """
 
-    def live(model, tasks, key):
+    def measure(model, tasks, key):
         trial = run_trial(
             agent, model, envs, tasks, num_episodes=num_episodes, explore=explore, key=key
         )
-        total = jnp.where(trial.valid, trial.outcome.reward, 0.0).sum(axis=1)
-        by_task = lambda x: x.reshape((len(x), -1, agent.lanes_per_task))
-        steps = by_task(trial.valid.sum(axis=1))
-        return by_task(total).mean(axis=2), steps.sum(axis=2)
+        rows, by_task = trial.rows, agent.plan.by_task
+        steps = rows.valid.sum(axis=1)
+        total = jnp.where(rows.valid, rows.outcome.reward, 0.0).sum(axis=1)
+        scores = {"returns": total} | _success(rows, steps)
+        return {name: by_task(x).mean(axis=2) for name, x in scores.items()} | {
+            "steps": by_task(steps).sum(axis=2)
+        }
 
-    return envs.jit(live)
+    return envs.driver.jit(measure)
+
+
+def _success(rows: Trajectory, steps: Int[Array, "K B"]) -> dict[str, Float[Array, "K B"]]:
+    """Return each episode's success, at any of its steps and at its last; nothing if unmarked.
+
+    What an idle lane's world marks after the end does not count.
+    """
+    if rows.outcome.success is None:
+        return {}
+    success = jnp.asarray(rows.outcome.success)
+    last = jnp.take_along_axis(success, steps[:, None] - 1, axis=1)[:, 0]  # valid rows come first
+    return {
+        "success": (success & rows.valid).any(axis=1).astype(jnp.float32),
+        "success_at_end": last.astype(jnp.float32),
+    }
 
 
 def _rows(tasks: PyTree, lanes_per_task: int) -> list[Any]:

@@ -1,9 +1,8 @@
-"""Many runs at once on one machine, by Ray: one process and one core for each run.
+"""One experiment from training to its curve, and many at once by Ray, a process and a core each.
 
-Lives here: which run a process lives next, what it may use, and what becomes of the others when one
-fails or the user interrupts. Does not live here: what a run is (`train.py`), or how progress is
-shown (the caller passes `show`). Ray listens on the loopback device alone, without a dashboard,
-and reports no usage.
+Which run a process trains next, what it may use, and what becomes of the others when one fails or
+the user interrupts. Ray listens on the loopback device alone, without a dashboard, and reports no
+usage. How progress is shown is the caller's, who passes `show`.
 """
 
 import logging
@@ -17,13 +16,16 @@ from typing import Any, Literal
 
 from trmrl import config as configs
 from trmrl.config import Config
+from trmrl.evaluate import Evaluation
+from trmrl.report.curve import draw
 from trmrl.run import Run
 from trmrl.train import conclude, train
 from trmrl.types import TrmrlError
 
+CURVE = "curve.png"  # the picture of a run, in its folder
 LOOPBACK = "127.0.0.1"
 REFRESH_SECONDS = 1.0
-STOP_SECONDS = 120.0  # that interrupted runs have to finish their trial and save
+STOP_SECONDS = 120.0  # within which interrupted runs finish their trial and save
 STORE_BYTES = 80_000_000  # of shared memory; nothing large travels between processes
 
 
@@ -40,13 +42,32 @@ class Event:
     """What happened to a cell; `record` is its newest metrics, `complaint` why it failed."""
 
     cell: Cell
-    kind: Literal["began", "lived", "finished", "failed"]
+    kind: Literal["started", "progressed", "finished", "failed"]
     record: dict[str, Any] | None = None
     complaint: str = ""
 
 
-def usable_cores() -> list[int]:
-    """Return the cores this process may use."""
+def run_experiment(
+    config: Config,
+    path: str | Path,
+    *,
+    show: Callable[[dict[str, Any]], None] = lambda record: None,
+    begin: Callable[[int], None] = lambda env_steps: None,
+) -> tuple[Run, list[Evaluation]]:
+    """Train in the run folder `path`, evaluate on every held-out split, and draw `curve.png`.
+
+    Returns the run and its evaluations, which are stored there too. Goes on where a run stopped;
+    of a finished one, the evaluations and the picture are made again. `show` and `begin` are
+    called as by `train`. Raises what `train` raises.
+    """
+    run = train(config, path, show, begin)
+    evaluations = conclude(run, trust=True)  # the caller's own config, as `train` has checked
+    draw([run], run.path / CURVE)
+    return run, evaluations
+
+
+def core_numbers() -> list[int]:
+    """Return the numbers of the cores this process may use, in order."""
     return sorted(os.sched_getaffinity(0))
 
 
@@ -59,23 +80,24 @@ def sweep(
     cells save and is raised again: sweeping the same cells goes on. For the main thread only.
     Raises `TrmrlError` where Ray is not installed.
     """
-    num_slots = jobs or len(usable_cores())
+    num_slots = jobs or len(core_numbers())
     ray = _start_ray(num_slots)
     terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)  # saves, as Ctrl-C does
     try:
-        return _live_all(ray, cells, show, num_slots)
+        return _run_all(ray, cells, show, num_slots)
     finally:
         signal.signal(signal.SIGTERM, terminate)
         ray.shutdown()
 
 
-def _live_all(
+def _run_all(
     ray: Any, cells: Sequence[Cell], show: Callable[[Event], None], num_slots: int
 ) -> list[Event]:
     """Keep every slot at work until all cells ended; slots share the cores in turn."""
-    live = ray.remote(num_cpus=1, max_calls=1, max_retries=0)(_live)
-    live = live.options(runtime_env={"env_vars": _environment()})
-    cores, waiting, failures = usable_cores(), deque(cells), []
+    worker = ray.remote(num_cpus=1, max_calls=1, max_retries=0)(_run_cell)
+    worker = worker.options(runtime_env={"env_vars": _environment()})
+    folder = os.getcwd()
+    cores, waiting, failures = core_numbers(), deque(cells), []
     running: dict[Any, tuple[Cell, int]] = {}
     try:
         while waiting or running:
@@ -83,14 +105,15 @@ def _live_all(
             for slot in [slot for slot in range(num_slots) if slot not in taken][: len(waiting)]:
                 cell, core = waiting.popleft(), cores[slot % len(cores)]
                 path = str(cell.path.absolute())
-                running[live.remote(configs.to_json(cell.config), path, core)] = cell, slot
-                show(Event(cell, "began"))
+                reference = worker.remote(configs.to_json(cell.config), path, core, folder)
+                running[reference] = cell, slot
+                show(Event(cell, "started"))
             for reference in ray.wait(list(running), timeout=REFRESH_SECONDS)[0]:
                 event = _ended(ray, reference, running.pop(reference)[0])
                 failures += [event] * (event.kind == "failed")
                 show(event)
             for cell, _ in running.values():
-                show(Event(cell, "lived", Run(cell.path).latest()))
+                show(Event(cell, "progressed", Run(cell.path).latest()))
     except KeyboardInterrupt:
         _interrupt(ray, list(running))
         raise
@@ -131,15 +154,15 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _live(config: dict[str, Any], path: str, core: int) -> str:
-    """Train and evaluate one run in a worker; returns what the user can mend, or nothing."""
-    os.sched_setaffinity(0, {core})  # thread pools made from here on have one thread
-    from trmrl.report.curve import draw
+def _run_cell(config: dict[str, Any], path: str, core: int, folder: str) -> str:
+    """Run one experiment in a worker; returns what the user can mend, or nothing.
 
+    `folder` is the one the user works in, from which a world of their own is imported.
+    """
+    os.sched_setaffinity(0, {core})  # thread pools made from here on have one thread
+    os.chdir(folder)
     try:
-        run = train(configs.from_json(config), path)
-        conclude(run)
-        draw([run], run.path / "curve.png")
+        run_experiment(configs.from_json(config), path)
     except TrmrlError as error:
         return str(error)
     return ""

@@ -1,13 +1,13 @@
 """The Run folder: config, metrics, checkpoints, evaluations; all that reports and viewers read.
 
-    config.json        the experiment, written once
+    config.json        the experiment, written once; signed if its world is foreign code
     metrics.jsonl      one line per update
     events.out.*       the same for TensorBoard
     checkpoint.npz     the newest TrainState, replaced atomically
     evaluations/       one JSON file per evaluation
-    lock               held by the process that trains in the folder; says nothing
+    lock               held by the process that trains in the folder; empty
 
-Lives here: reading and writing those, without pickle. Does not live here: what they mean.
+Read and written without pickle.
 """
 
 import fcntl
@@ -18,6 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from trmrl.types import TrmrlError
+from trmrl.trust import check_trust, names_foreign_code, sign
+from trmrl.types import Array, TrmrlError
 
 CONFIG, METRICS, CHECKPOINT, EVALUATIONS, LOCK = (
     "config.json",
@@ -37,9 +39,9 @@ CONFIG, METRICS, CHECKPOINT, EVALUATIONS, LOCK = (
 )
 EVENTS = "events"  # of TensorBoard, which adds when and where to the name
 FLUSH_SECONDS = 10.0
-MANY = 10  # entries of a list, beyond which TensorBoard is told their sum
+MANY = 10  # entries of a list, beyond which TensorBoard gets their sum
 TAIL = 1 << 16  # bytes at the end of the metrics in which the last line is looked for first
-FORMAT = 1  # of the folder; raised when an older program could no longer read it
+FORMAT = 2  # of the folder; raised when another version's folders can no longer be read
 UNREADABLE = (  # what a file that is no archive of arrays, or half of one, makes its readers raise
     OSError,
     ValueError,
@@ -82,8 +84,10 @@ class Run:
                     f"{self.path} is not empty and not a run folder: choose another name"
                 )
             self.path.mkdir(parents=True, exist_ok=True)
-            text = json.dumps({"format": FORMAT, "config": config}, indent=2)
-            _replace(self.path / CONFIG, text.encode())
+            written = {"format": FORMAT, "version": version("trmrl"), "config": config}
+            if names_foreign_code(config):
+                written["signature"] = sign(config)
+            _replace(self.path / CONFIG, json.dumps(written, indent=2).encode())
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -103,6 +107,19 @@ class Run:
 
     def config(self) -> dict[str, Any]:
         """Return the config as written; `TrmrlError` if it is damaged or from a newer version."""
+        return self._read_config()["config"]
+
+    def trusted_config(self, trust: bool = False) -> dict[str, Any]:
+        """Return the config for whoever then makes its worlds.
+
+        Raises `TrmrlError` where those are foreign code, unless this user made the run or `trust`.
+        """
+        written = self._read_config()
+        check_trust(written["config"], written.get("signature"), self.path, trust)
+        return written["config"]
+
+    def _read_config(self) -> dict[str, Any]:
+        """Return the config as written, and what stands beside it."""
         path = self.path / CONFIG
         try:
             with _disk_errors(path):
@@ -111,12 +128,16 @@ class Run:
             raise TrmrlError(f"{path} is damaged: {error}") from error
         found = written.get("format") if isinstance(written, dict) else None
         if not isinstance(found, int):
-            raise TrmrlError(f"{path} is damaged: it tells no format")
+            raise TrmrlError(f"{path} is damaged: it states no format")
         if found != FORMAT:
-            raise TrmrlError(f"{path} has format {found}, this version reads {FORMAT}")
+            writer = written.get("version", "0.1.0")  # which wrote format 1, and no version
+            raise TrmrlError(
+                f"{path} has format {found}, this version reads {FORMAT}: "
+                f"read it with trmrl {writer}, which wrote it, or train again in another folder"
+            )
         if not isinstance(written.get("config"), dict):
             raise TrmrlError(f"{path} is damaged: it holds no config")
-        return written["config"]
+        return written
 
     def save(self, state: PyTree) -> None:
         """Replace the checkpoint by `state`; a crash at any moment leaves the old one or this."""
@@ -205,7 +226,7 @@ class Run:
                     tail *= 4
 
     def rewind(self, updates: int) -> None:
-        """Forget metrics logged after update number `updates`: they will be lived again."""
+        """Forget metrics logged after update number `updates`: they will be logged again."""
         kept = [record for record in self.metrics() if record["updates"] <= updates]
         if (self.path / METRICS).is_file():
             text = "".join(json.dumps(record) + "\n" for record in kept)
@@ -332,7 +353,7 @@ def _plain(leaf: Any) -> np.ndarray:
     return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
-def _fit(path: Path, name: str, array: np.ndarray, leaf: Any) -> jax.Array:
+def _fit(path: Path, name: str, array: np.ndarray, leaf: Any) -> Array:
     """Return a stored array as the leaf it must be, or say why it cannot."""
     stored = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
     if array.shape != stored.shape or array.dtype != stored.dtype:
@@ -340,4 +361,6 @@ def _fit(path: Path, name: str, array: np.ndarray, leaf: Any) -> jax.Array:
             f"{path} does not fit its config: {name} is {array.dtype}{list(array.shape)}, "
             f"expected {stored.dtype}{list(stored.shape)}"
         )
-    return jax.random.wrap_key_data(jnp.asarray(array)) if _is_key(leaf) else jnp.asarray(array)
+    if _is_key(leaf):
+        return jax.random.wrap_key_data(jnp.asarray(array))
+    return array if isinstance(leaf, np.ndarray) else jnp.asarray(array)

@@ -9,7 +9,12 @@ import equinox as eqx
 from trmrl.types import EnvSpec
 
 
-def field(default: Any, *, low: float = -math.inf, high: float = math.inf) -> Any:
+def field(
+    default: Any = dataclasses.MISSING,
+    *,
+    low: int | float = -math.inf,
+    high: int | float = math.inf,
+) -> Any:
     """Return a field of a setting whose number, or every number of whose tuple, is bounded.
 
     The bounds are included. A comment behind the field is its help on the command line.
@@ -17,7 +22,7 @@ def field(default: Any, *, low: float = -math.inf, high: float = math.inf) -> An
     return eqx.field(default=default, metadata={"low": low, "high": high})
 
 
-def limits(declared: dataclasses.Field) -> tuple[float, float]:
+def limits(declared: dataclasses.Field) -> tuple[int | float, int | float]:
     """Return the least and the greatest number a field may hold; infinite where it is free."""
     return declared.metadata.get("low", -math.inf), declared.metadata.get("high", math.inf)
 

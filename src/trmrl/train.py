@@ -1,10 +1,9 @@
-"""The loop, one screen, the same for every agent: live a trial, learn from it, log, save.
+"""The loop, one screen, the same for every agent: roll out a trial, learn from it, log, save.
 
-Lives here: what happens in which order, and what survives an interruption. Does not live here: any
-agent, any world, or how progress is shown (the caller passes `show`).
+It owns what happens in which order, the random key and the counters, and what survives an
+interruption. How progress is shown is the caller's part (`show`).
 """
 
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,24 +12,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 from trmrl import config as configs
-from trmrl.agents._base import AbstractAgent
+from trmrl.agents.base import AbstractAgent
 from trmrl.config import Config
 from trmrl.envs import make
-from trmrl.envs._base import AbstractEnvs
-from trmrl.evaluate import Evaluation, evaluate
+from trmrl.envs.base import AbstractEnvs
+from trmrl.evaluate import evaluate
+from trmrl.metrics import describe
 from trmrl.run import Run
-from trmrl.trial import run_trial, sample_tasks
+from trmrl.trial import run_trial
 from trmrl.types import (
     EnvSpec,
+    Evaluation,
+    Learner,
     Metrics,
     PRNGKey,
     Task,
     TrainState,
-    Trajectory,
     TrmrlError,
-    replace,
 )
 
 TASK_SEED = 1337  # of the tasks of agents that train on a fixed set; the same for every seed
@@ -45,7 +46,7 @@ def train(
 ) -> Run:
     """Train, or go on training, in the run folder `path`; returns the finished run.
 
-    `begin` is called with the env steps already lived, before the first update, which compiles;
+    `begin` is called with the env steps already taken, before the first update, which compiles;
     not where nothing is left to do. `show` is called with every metrics record. An interrupt
     (Ctrl-C) saves and is raised again. Raises `TrmrlError` if the folder holds a run with another
     config or another process trains in it, or on a number that is not finite; the last good
@@ -66,21 +67,24 @@ def _learn(
     train_state, seconds = _resume(config, envs, run)
     iterate = build_iteration(config.agent, envs, config.num_lanes)
     per_trial = config.num_lanes * envs.spec.num_episodes * envs.spec.horizon
-    began, began_at = time.perf_counter(), int(train_state.env_steps)
-    if began_at + per_trial <= config.env_steps:
-        begin(began_at)
+    clock_start, first_step = time.perf_counter(), int(train_state.env_steps)
+    if first_step + per_trial <= config.env_steps:
+        begin(first_step)
     try:
         while (before := int(train_state.env_steps)) + per_trial <= config.env_steps:
             new_state, metrics = iterate(train_state)
             record = _record(new_state, metrics)
             _check_finite(config, record)
-            now, elapsed = record["env_steps"], time.perf_counter() - began
-            record["env_steps_per_s"] = (now - began_at) / elapsed
+            now, elapsed = record["env_steps"], time.perf_counter() - clock_start
+            record["env_steps_per_s"] = (now - first_step) / elapsed
             record["seconds"] = seconds + elapsed
             if now + per_trial > config.env_steps or _passed(config.eval_every, before, now):
-                asked = time.perf_counter()
-                record["test_return"] = score(config, envs, new_state).return_per_episode["mean"]
-                began += time.perf_counter() - asked  # the clock of training stands still
+                paused = time.perf_counter()
+                tested = score(config, envs, new_state)
+                record["test_return"] = tested.return_per_episode["mean"]
+                if tested.success_per_episode is not None:
+                    record["test_success"] = tested.success_per_episode["mean"]
+                clock_start += time.perf_counter() - paused  # the clock of training stands still
             run.log(record)
             train_state = new_state  # from here on it is what an interrupt saves
             show(record)
@@ -99,47 +103,61 @@ def _passed(every: int, before: int, now: int) -> bool:
 def build_iteration(
     agent: AbstractAgent, envs: AbstractEnvs, num_lanes: int
 ) -> Callable[[TrainState], tuple[TrainState, Metrics]]:
-    """Return one iteration: draw tasks, live a trial on each, learn from it.
+    """Return one iteration: draw tasks, roll out a trial on each, learn from it.
 
-    For JAX worlds it is a single compiled call; for host worlds, acting and learning are.
+    For JAX worlds it is a single compiled call; for host worlds, acting and learning are. The
+    counters stay on the host, where 64 bits cost nothing, and are advanced there.
     """
 
     @jax.jit
-    def learn(train_state: TrainState, trial: Trajectory) -> tuple[TrainState, Metrics]:
-        new_state, metrics = agent.update(train_state, trial)
-        return new_state, metrics | describe(trial)
+    def learn(learner, trial, env_steps, key):
+        learner, metrics = agent.update(learner, trial, env_steps=env_steps, key=key)
+        return learner, metrics | describe(trial)
 
-    def iterate(train_state: TrainState) -> tuple[TrainState, Metrics]:
-        key, task_key, trial_key = jax.random.split(train_state.key, 3)
-        tasks = _draw(agent, envs, num_lanes, train_state.updates, key=task_key)
-        trial = run_trial(agent, train_state.model, envs, tasks, explore=True, key=trial_key)
-        return learn(replace(train_state, key=key), trial)
+    def collect_and_learn(
+        learner: Learner, key: PRNGKey, env_steps: Float[Any, ""], updates: Int[Any, ""]
+    ) -> tuple[Learner, PRNGKey, Metrics]:
+        key, task_key, trial_key = jax.random.split(key, 3)
+        task, task_id = draw_tasks(agent, envs, num_lanes, updates, key=task_key)
+        trial = run_trial(
+            agent, learner.model, envs, task, task_id=task_id, explore=True, key=trial_key
+        )
+        key, update_key = jax.random.split(key)
+        learner, metrics = learn(learner, trial, env_steps, update_key)
+        return learner, key, metrics
 
-    return envs.jit(iterate)
+    compiled = envs.driver.jit(collect_and_learn)
+
+    def iterate(state: TrainState) -> tuple[TrainState, Metrics]:
+        env_steps, updates = np.float32(state.env_steps), np.int32(state.updates)
+        learner, key, metrics = compiled(
+            state.learner, state.key, jnp.asarray(env_steps), jnp.asarray(updates)
+        )
+        total = state.env_steps + np.int64(jax.device_get(metrics["trial_steps"]))
+        return TrainState(learner, key, np.asarray(total), np.asarray(state.updates + 1)), metrics
+
+    return iterate
 
 
-def _draw(
-    agent: AbstractAgent, envs: AbstractEnvs, num_lanes: int, updates: jax.Array, *, key: PRNGKey
-) -> Task:
-    """Return the tasks of the next trial: fresh ones, or the next of the agent's own, in a ring."""
-    num_fresh = num_lanes // agent.lanes_per_task
-    if not agent.num_tasks:
-        return sample_tasks(agent, envs, "train", num_fresh, key=key)
-    ring = sample_tasks(agent, envs, "train", agent.num_tasks, key=jax.random.key(TASK_SEED))
-    lanes = (updates * num_lanes + jnp.arange(num_lanes)) % (agent.num_tasks * agent.lanes_per_task)
-    return jax.tree.map(lambda x: x[lanes], ring)
+def draw_tasks(
+    agent: AbstractAgent,
+    envs: AbstractEnvs,
+    num_lanes: int,
+    updates: Int[jax.Array, ""],
+    *,
+    key: PRNGKey,
+) -> tuple[Task, Int[jax.Array, " B"] | None]:
+    """Return the training tasks of the next trial by lane, and their numbers in the agent's set.
 
-
-def describe(trial: Trajectory) -> Metrics:
-    """Return what a trial tells on its own: mean return of each episode `[K]`, and idle rows."""
-    valid = jnp.asarray(trial.valid)
-    reward = jnp.where(valid, trial.outcome.reward, 0.0)
-    obs_finite = jnp.isfinite(trial.outcome.next_obs).all(axis=-1) | ~valid
-    return {
-        "return": reward.sum(axis=1).mean(axis=1),
-        "idle_share": 1.0 - valid.mean(dtype=jnp.float32),
-        "bad_obs": jnp.sum(~obs_finite).astype(jnp.float32),
-    }
+    Tasks are fresh (and have no numbers), or the next of the agent's fixed set, in a ring.
+    """
+    plan = agent.plan
+    if not plan.num_tasks:
+        fresh = envs.sample_tasks("train", plan.groups(num_lanes), key=key)
+        return plan.spread(fresh), None
+    fixed = envs.sample_tasks("train", plan.num_tasks, key=jax.random.key(TASK_SEED))
+    task_id = plan.task_ids(num_lanes, updates)
+    return jax.tree.map(lambda x: x[task_id], fixed), task_id
 
 
 def score(
@@ -148,7 +166,7 @@ def score(
     """Return an evaluation of a training state by the standard protocol."""
     return evaluate(
         config.agent,
-        train_state.model,
+        train_state.learner.model,
         envs,
         agent_name=config.agent_name,
         env_steps=int(train_state.env_steps),
@@ -156,12 +174,13 @@ def score(
     )
 
 
-def conclude(run: Run) -> list[Evaluation]:
+def conclude(run: Run, *, trust: bool = False) -> list[Evaluation]:
     """Evaluate a run by the standard protocol: every held-out split, mode and sampled actions.
 
-    Each is stored in the run folder, under the name that `conclusions` gives it.
+    Each is stored in the run folder, under the name that `conclusions` gives it. `trust` as in
+    `restore`.
     """
-    config, envs, train_state = restore(run)
+    config, envs, train_state = restore(run, trust=trust)
     evaluations = []
     for name, options in conclusions(envs.spec).items():
         evaluations.append(score(config, envs, train_state, **options))
@@ -188,15 +207,22 @@ def is_concluded(config: Config, run: Run) -> bool:
     )
 
 
-def restore(run: Run) -> tuple[Config, AbstractEnvs, TrainState]:
-    """Return what a run folder holds: its config, its worlds and its newest checkpoint."""
-    config = configs.from_json(run.config())
+def restore(run: Run, *, trust: bool = False) -> tuple[Config, AbstractEnvs, TrainState]:
+    """Return what a run folder holds: its config, its worlds and its newest checkpoint.
+
+    Raises `TrmrlError` where its worlds are code to import, unless this user made the run or
+    `trust` says that the code is known.
+    """
+    config = configs.from_json(run.trusted_config(trust))
     envs = make(config.env, config.num_episodes)
     return config, envs, run.restore(_fresh(config, envs))
 
 
 def _fresh(config: Config, envs: AbstractEnvs) -> TrainState:
-    return config.agent.init(envs.spec, key=jax.random.key(config.seed))
+    """Return the state before the first update."""
+    init_key, key = jax.random.split(jax.random.key(config.seed))
+    zero = np.zeros((), np.int64)
+    return TrainState(config.agent.init(envs.spec, key=init_key), key, zero, zero)
 
 
 def _claim(config: Config, path: str | Path) -> Run:
@@ -220,19 +246,19 @@ def _resume(config: Config, envs: AbstractEnvs, run: Run) -> tuple[TrainState, f
 
 
 def _record(train_state: TrainState, metrics: Metrics) -> dict[str, Any]:
-    """Return metrics as plain numbers: the one place where the host waits for the device."""
+    """Return metrics as plain numbers and lists of them."""
     counters = {"updates": train_state.updates, "env_steps": train_state.env_steps}
-    values = jax.device_get(counters | metrics)
+    values = counters | jax.device_get(metrics)
     return {name: np.asarray(value).tolist() for name, value in values.items()}
 
 
 def _check_finite(config: Config, record: dict[str, Any]) -> None:
     """Raise `TrmrlError` where a number stopped being one."""
     at = f"at update {record['updates']}; the last good checkpoint is kept"
-    cursed = ["observations"] * bool(record["bad_obs"])
-    cursed += ["rewards"] * (not np.isfinite(record["return"]).all())
-    if cursed:
-        raise TrmrlError(f"{config.env} gave {' and '.join(cursed)} that are not finite {at}")
-    bad = next((n for n, v in record.items() if n != "return" and not math.isfinite(v)), None)
+    nonfinite = ["observations"] * bool(record["bad_obs"])
+    nonfinite += ["rewards"] * (not np.isfinite(record["return"]).all())
+    if nonfinite:
+        raise TrmrlError(f"{config.env} gave {' and '.join(nonfinite)} that are not finite {at}")
+    bad = next((name for name, value in record.items() if not np.isfinite(value).all()), None)
     if bad:
         raise TrmrlError(f"{bad} of {config.agent_name} is not finite {at}")

@@ -1,7 +1,6 @@
 """The only place where an agent meets a world: K episodes of H steps on one task, with one memory.
 
-Lives here: the interaction, for JAX worlds and host worlds alike. Does not live here: learning,
-scores, or any knowledge of a particular agent or world.
+The interaction is the same for JAX worlds and host worlds, and knows no particular agent or world.
 """
 
 import functools
@@ -11,107 +10,105 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Int, PyTree
 
-from trmrl.agents._base import AbstractAgent
-from trmrl.envs._base import AbstractEnvs
-from trmrl.types import PRNGKey, Task, Timestep, Trajectory
+from trmrl.agents.base import AbstractAgent
+from trmrl.envs.base import AbstractEnvs, lane_keys
+from trmrl.types import Array, PRNGKey, Task, Timestep, Trajectory, Trial
 
 
 @functools.lru_cache(maxsize=64)
 def compiled_act(agent: AbstractAgent, treedef: Any, explore: bool) -> Callable:
     """Return `act` with idle lanes' memory frozen, compiled once per agent and kind of model.
 
-    It is called as `act(leaves, memory, timestep, valid, key, t)`; step `t` of an episode draws
-    from `fold_in(key, t)`. The model travels as a flat list of its leaves: on the host, dispatch
-    is a good part of the cost of acting.
+    It is called as `act(leaves, memory, timestep, valid, key, lanes, t)`; at step `t` of an episode
+    lane `n` draws from `fold_in(fold_in(key, t), n)`, whichever lanes are beside it. The model is a
+    flat list of its leaves: on the host, dispatch is a good part of the cost of acting.
     """
 
     @jax.jit
-    def act(leaves, memory, timestep, valid, key, t):
+    def act(leaves, memory, timestep, valid, key, lanes, t):
         model = jax.tree.unflatten(treedef, leaves)
-        step_key = jax.random.fold_in(key, t)
-        seen, decision = agent.act(model, memory, timestep, explore=explore, key=step_key)
+        keys = lane_keys(jax.random.fold_in(key, t), lanes)
+        new_memory, decision = agent.act(model, memory, timestep, explore=explore, key=keys)
 
         def freeze(new, old):
             if new is old:  # acting left it as it was
                 return old
             return jnp.where(valid.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)
 
-        return jax.tree.map(freeze, seen, memory), decision
+        return jax.tree.map(freeze, new_memory, memory), decision
 
     return act
 
 
 @functools.lru_cache(maxsize=64)
 def compiled_adapt(agent: AbstractAgent, treedef: Any) -> Callable:
-    """Return `adapt(leaves, memory, episode, key)`, compiled once per agent and kind of model."""
+    """Return `adapt(leaves, memory, episode)`, compiled once per agent and kind of model."""
 
     @jax.jit
-    def adapt(leaves, memory, episode, key):
-        return agent.adapt(jax.tree.unflatten(treedef, leaves), memory, episode, key=key)
+    def adapt(leaves, memory, episode):
+        return agent.adapt(jax.tree.unflatten(treedef, leaves), memory, episode)
 
     return adapt
-
-
-def sample_tasks(
-    agent: AbstractAgent, envs: AbstractEnvs, split: str, num_tasks: int, *, key: PRNGKey
-) -> Task:
-    """Draw tasks, each for as many neighboring lanes as the agent asks for."""
-    tasks = envs.sample_tasks(split, num_tasks, key=key)
-    if agent.lanes_per_task == 1:
-        return tasks
-    return jax.tree.map(lambda x: x.repeat(agent.lanes_per_task, axis=0), tasks)
 
 
 def run_trial(
     agent: AbstractAgent,
     model: PyTree,
     envs: AbstractEnvs,
-    tasks: Task,
+    task: Task,
     *,
+    task_id: Int[Array, " B"] | None = None,
     num_episodes: int | None = None,
     explore: bool,
+    record_view: bool = False,
+    first_lane: int = 0,
     key: PRNGKey,
-) -> Trajectory:
-    """Live one trial on each of `B` tasks; returns a `[K, H, B]` trajectory.
+) -> Trial:
+    """Roll out one trial on each of `B` tasks; returns it with its rows `[K, H, B]`.
 
     A lane whose episode ends early idles to the end of its slot: its rows are marked
     `valid=False` and its memory is frozen. `num_episodes` defaults to the family's own `K`.
+    `task_id` is carried along. With `record_view` the trial holds what a drawing needs. What a lane
+    draws depends on the key and on its number, which counts from `first_lane`: the lanes of a batch
+    may be rolled out together or in parts.
     """
     space, horizon = envs.spec.action_space, envs.spec.horizon
     num_episodes = num_episodes or envs.spec.num_episodes
-    num_lanes = jax.tree.leaves(tasks)[0].shape[0]
+    num_lanes = jax.tree.leaves(task)[0].shape[0]
     leaves, treedef = jax.tree.flatten(model)
     act, adapt = compiled_act(agent, treedef, explore), compiled_adapt(agent, treedef)
     step = envs.step  # bound once: reaching a method of an Equinox module takes time
     yes, no = np.ones(num_lanes, bool), np.zeros(num_lanes, bool)
-    lanes, steps = np.arange(num_lanes), np.arange(horizon, dtype=np.int32)
+    lane = np.arange(num_lanes, dtype=np.int32)
+    lanes, steps = first_lane + lane, np.arange(horizon, dtype=np.int32)
 
     def episode(carry, k):
         memory, prev_action, prev_reward, trial_start = carry
-        reset_key, act_key, adapt_key = jax.random.split(jax.random.fold_in(key, k), 3)
-        env_state, obs = envs.reset(tasks, key=reset_key)
+        reset_key, act_key = jax.random.split(jax.random.fold_in(key, k))
+        env_state, obs = envs.reset(task, key=lane_keys(reset_key, lanes))
         timestep = Timestep(obs, prev_action, prev_reward, yes, trial_start)
 
         def interact(carry, t):
             env_state, memory, timestep, valid = carry
-            memory, decision = act(leaves, memory, timestep, valid, act_key, t)
+            view = envs.view(env_state) if record_view else None
+            memory, decision = act(leaves, memory, timestep, valid, act_key, lanes, t)
             env_state, outcome = step(env_state, decision.action)
             row = Trajectory(timestep, decision, outcome, valid)
             action = space.encode(decision.action)
             timestep = Timestep(outcome.next_obs, action, outcome.reward, no, no)
             valid = valid & ~(outcome.terminated | outcome.truncated)
-            return (env_state, memory, timestep, valid), row
+            return (env_state, memory, timestep, valid), (row, view)
 
         carry = env_state, memory, timestep, yes
-        (_, memory, _, _), rows = envs.scan(interact, carry, steps)
-        memory = adapt(leaves, memory, rows, adapt_key)
-        last = rows.valid.sum(axis=0) - 1, lanes
+        (_, memory, _, _), (rows, view) = envs.driver.scan(interact, carry, steps)
+        memory = adapt(leaves, memory, rows)
+        last = rows.valid.sum(axis=0) - 1, lane
         action = space.encode(rows.decision.action[last])
-        return (memory, action, rows.outcome.reward[last], no), rows
+        return (memory, action, rows.outcome.reward[last], no), (rows, view)
 
     nothing = np.zeros((num_lanes, space.size), np.float32), np.zeros(num_lanes, np.float32)
     carry = agent.start(model, num_lanes), *nothing, yes
-    _, trial = envs.scan(episode, carry, np.arange(num_episodes, dtype=np.int32))
-    return trial
+    _, (rows, view) = envs.driver.scan(episode, carry, np.arange(num_episodes, dtype=np.int32))
+    return Trial(rows, task, task_id, view)

@@ -1,7 +1,4 @@
-"""Every record that travels between an agent and a world, with its axes and its moment.
-
-Lives here: records, spaces, the two abstract doors (in words) and the one error a user can mend.
-Does not live here: anything that computes.
+"""Every record that travels between the parts of the library, with its axes and its moment.
 
 Axes: `K` episodes of a trial, `H` steps of an episode slot, `T` time (`K * H`), `B` lanes,
 `A` action features, `D` observation features. Time comes first. Records hold NumPy
@@ -9,7 +6,8 @@ arrays when a host world made them and JAX arrays otherwise; both have one meani
 """
 
 import dataclasses
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -22,13 +20,14 @@ if TYPE_CHECKING:
 else:
     Array = jax.Array | np.ndarray
 PRNGKey = Key[jax.Array, ""]
+LaneKeys = Key[jax.Array, " B"]  # of each lane its own: what it draws depends on no other lane
 Memory = PyTree
 Task = PyTree
 EnvState = Any
 
 
 class TrmrlError(Exception):
-    """Something the user can mend; its message is one line, and the command line exits with 2."""
+    """Something the user can correct, in one line; the command line then exits with 2."""
 
 
 @dataclass(frozen=True)
@@ -59,22 +58,33 @@ Space = Continuous | Discrete
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """What an agent must know of a family of worlds before it meets one.
+    """What an agent must know of worlds before it acts in one.
 
-    `horizon` is the number of steps of an episode slot, `num_episodes` of slots in a trial.
-    `floor` and `ceiling` are reference returns of one episode on the test split (a do-nothing or
-    random policy, and the best known), or None where nobody knows.
+    `name` is that of one MDP; `family` is its kind, by which recipes and references are chosen:
+    "bandit", "tabular", "grid", "point", "locomotion", or a name of one's own. `horizon` is the
+    number of steps of an episode slot, `num_episodes` of slots in a trial. Where `ends_early` is
+    False, every episode takes its whole slot. `floor` and `ceiling` are reference returns of one
+    episode on the test split (a do-nothing or random policy, and the best known), or None where
+    nobody knows. `has_success`: every `Outcome.success` is an array.
     """
 
     name: str
+    family: str
     obs_size: int
     action_space: Space
     horizon: int
     num_episodes: int
+    ends_early: bool = False
     splits: tuple[str, ...] = ("train", "test")
     floor: float | None = None
     ceiling: float | None = None
     summary: str = ""
+    has_success: bool = False
+
+    @property
+    def trial_length(self) -> int:
+        """The number of steps in a trial: of all its episode slots."""
+        return self.num_episodes * self.horizon
 
     def check_split(self, split: str) -> None:
         """Raise `TrmrlError` unless this family has the split."""
@@ -88,7 +98,7 @@ class EnvSpec:
 class Timestep:
     """What an agent sees before it acts."""
 
-    obs: Float[Array, "*axes D"]  # seen now
+    obs: Float[Array, "*axes D"]  # observed now
     prev_action: Float[Array, "*axes A"]  # encoded; zero at the start of a trial, else kept
     prev_reward: Float[Array, "*axes"]  # unnormalized; zero at the start of a trial, else kept
     episode_start: Bool[Array, "*axes"]  # obs is the first of an episode (task and memory kept)
@@ -103,7 +113,6 @@ class Decision:
     action: Shaped[Array, "..."]  # as the action space has it
     log_prob: Float[Array, "*axes"]  # of that action, under the policy that took it
     value: Float[Array, "*axes"]  # expected rest of the return, in the agent's own units
-    extras: PyTree = None  # private to the agent that wrote it
 
 
 @jax.tree_util.register_dataclass
@@ -117,12 +126,14 @@ class Outcome:
     next_obs: Float[Array, "*axes D"]  # the true successor, never a reset observation
     # What training may learn from where `reward` is sparse; nobody acts on it or is judged by it.
     dense_reward: Float[Array, "*axes"] | None = None
+    # The world's own mark of success at this step, where it has one.
+    success: Bool[Array, "*axes"] | None = None
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Trajectory:
-    """Three moments of the same step, stacked: a trial is `[K, H, B]`."""
+    """Three moments of the same step, stacked: the rows of a trial are `[K, H, B]`."""
 
     timestep: Timestep
     decision: Decision
@@ -130,26 +141,169 @@ class Trajectory:
     valid: Bool[Array, "*axes"]  # this row happened (False after an early end, inside its slot)
 
     def flatten_time(self) -> "Trajectory":
-        """Return the trial with its episodes laid end to end: `[K, H, B]` becomes `[T, B]`."""
+        """Return the rows with their episodes laid end to end: `[K, H, B]` becomes `[T, B]`."""
         return jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), self)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class TrainState:
-    """What survives between updates. It *is* the checkpoint."""
+class Trial:
+    """K episodes on one task in every lane, and the tasks they were rolled out on."""
+
+    rows: Trajectory  # [K, H, B]
+    task: Task  # [B, ...]
+    task_id: Int[Array, " B"] | None = None  # number in the fixed set; None if drawn afresh
+    view: PyTree = None  # [K, H, B, ...], what a drawing needs before each step; None unless asked
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Learner:
+    """What `update` changes, and nothing else does."""
 
     model: PyTree  # everything `act` needs: weights and normalizers
     optimizer: PyTree  # optimizer state, and whatever steers the step size
-    replay: PyTree  # stored experience, or None
-    key: PRNGKey  # consumed and replaced by every update
-    env_steps: Int[Array, ""]  # environment steps seen so far (valid rows only)
-    updates: Int[Array, ""]  # calls of `update` so far
+    store: PyTree = None  # stored experience, or None
 
 
-Metrics = dict[str, Float[jax.Array, "..."]]  # scalars, or one number per episode
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """What survives between updates. It *is* the checkpoint.
+
+    The loop alone advances the key and the counters; these are 64 bits wide, on the host.
+    """
+
+    learner: Learner
+    key: PRNGKey
+    env_steps: Int[np.ndarray, ""]  # environment steps so far (valid rows only)
+    updates: Int[np.ndarray, ""]  # calls of `update` so far
+
+
+Metrics = dict[str, Shaped[jax.Array, "..."]]  # scalars, or lists such as one number per episode
 
 
 def replace(record: Any, **changes: Any) -> Any:
     """Return a copy of a record with some fields changed."""
     return dataclasses.replace(record, **changes)
+
+
+def base_name(env: str) -> str:
+    """Return the name of the world that an oracle (`NAME+task`) shows the task of; else `env`."""
+    return env.partition("+")[0]
+
+
+PerTask = list[list[float]]  # [num_tasks][num_episodes]
+PerEpisode = dict[str, list[float]]  # mean over tasks, ci95_low, ci95_high: [num_episodes] each
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How an agent adapted to a fixed set of held-out tasks, one trial on each.
+
+    Intervals are 95 % percentile bootstraps over tasks. Files of older versions lack some fields:
+    the values that stand for those are the defaults.
+    """
+
+    env: str
+    agent: str = ""  # the name of the agent
+    split: str
+    explore: bool = False  # actions sampled, rather than the policy's mode
+    seed: int = 0  # of the tasks and the noise of the evaluation, not of training
+    num_tasks: int
+    num_episodes: int
+    env_steps: int  # what training had cost by then
+    # [num_episodes]: env steps that a task had cost before each of its episodes, all its lanes
+    # together, mean over tasks. Empty where it was not counted.
+    experience: list[float] = field(default_factory=list)
+    return_per_episode: PerEpisode
+    returns: PerTask  # undiscounted sums of rewards; the mean over a task's lanes
+    # Success at any step of the episode, and at its last step: the mean over a task's lanes, in
+    # [0, 1]. None in worlds without success.
+    success_per_episode: PerEpisode | None = None
+    success_at_end_per_episode: PerEpisode | None = None
+    success: PerTask | None = None
+    success_at_end: PerTask | None = None
+    # [num_tasks]: each task's numbers, by name. Empty where they were not kept.
+    tasks: list[Any] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON values; fields that are None are left out."""
+        record = dataclasses.asdict(self)
+        return {name: value for name, value in record.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Evaluation":
+        """Return the evaluation that `to_json`, of this version or an older one, gave as `value`.
+
+        Raises `TrmrlError` naming the field on one that is unknown, missing or of another type or
+        size than it should be.
+        """
+        if not isinstance(value, dict):
+            raise TrmrlError(f"an evaluation is a JSON object, not {_kind(value)}")
+        names = [entry.name for entry in dataclasses.fields(cls)]
+        needed = [name for name in names if name not in _MAY_LACK]
+        if any(name in value for name in _SUCCESS):  # all of them, or none
+            needed += _SUCCESS
+        for name in value:
+            if name not in names:
+                raise TrmrlError(f"an evaluation has no field {name!r}")
+        for name in needed:
+            if name not in value:
+                raise TrmrlError(f"the field {name!r} is missing")
+        sizes = {name: _count(name, value[name], 1) for name in ("num_tasks", "num_episodes")}
+        return cls(**{name: _read_field(name, content, **sizes) for name, content in value.items()})
+
+
+_SUCCESS = ("success_per_episode", "success_at_end_per_episode", "success", "success_at_end")
+_MAY_LACK = ("agent", "explore", "seed", "experience", "tasks", *_SUCCESS)
+
+
+def _read_field(name: str, value: Any, *, num_tasks: int, num_episodes: int) -> Any:
+    """Return one field of an evaluation; raises `TrmrlError` unless it is as declared there."""
+    if name in ("env", "agent", "split"):
+        return _expect(str, name, value)
+    if name == "explore":
+        return _expect(bool, name, value)
+    if name in ("seed", "num_tasks", "num_episodes", "env_steps"):
+        return _count(name, value)
+    if name == "experience":
+        return _numbers(name, value, num_episodes) if value != [] else []
+    if name.endswith("_per_episode"):
+        if set(_expect(dict, name, value)) != {"mean", "ci95_low", "ci95_high"}:
+            raise TrmrlError(f"the field {name!r} needs mean, ci95_low and ci95_high, no more")
+        return {key: _numbers(f"{name}.{key}", row, num_episodes) for key, row in value.items()}
+    rows = _expect(list, name, value)
+    if len(rows) != num_tasks and not (name == "tasks" and rows == []):
+        raise TrmrlError(f"the field {name!r} has {len(rows)} entries for {num_tasks} tasks")
+    return rows if name == "tasks" else [_numbers(name, row, num_episodes) for row in rows]
+
+
+def _expect(kind: type, name: str, value: Any) -> Any:
+    if not isinstance(value, kind):
+        raise TrmrlError(f"the field {name!r} is {_kind(value)}, expected {kind.__name__}")
+    return value
+
+
+def _count(name: str, value: Any, least: int = 0) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise TrmrlError(f"the field {name!r} is {_kind(value)}, expected {least} or more")
+    return value
+
+
+def _numbers(name: str, value: Any, size: int) -> list[float]:
+    """Return a row of finite numbers, one for each episode."""
+    row = _expect(list, name, value)
+    if len(row) != size:
+        raise TrmrlError(f"the field {name!r} has a row of {len(row)} for {size} episodes")
+    for number in row:
+        is_number = isinstance(number, int | float) and not isinstance(number, bool)
+        if not is_number or not math.isfinite(number):
+            raise TrmrlError(f"the field {name!r} holds {_kind(number)}, expected numbers")
+    return [float(number) for number in row]
+
+
+def _kind(value: Any) -> str:
+    """Return a value as an error names it: itself if it is short, else its type."""
+    shown = repr(value)
+    return shown if len(shown) <= 20 else f"a {type(value).__name__}"

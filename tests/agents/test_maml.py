@@ -1,4 +1,4 @@
-"""What adapting and learning to adapt are: by differences, in NumPy, and by hand."""
+"""What adapting and learning to adapt are: by differences and by hand."""
 
 import functools
 
@@ -10,25 +10,27 @@ from jax.flatten_util import ravel_pytree
 
 from trmrl import config as configs
 from trmrl.agents import maml
-from trmrl.agents._outer import Batch, OuterPPOConfig, Rollouts, TRPOConfig, surrogate_loss
-from trmrl.agents._sgd import OptimizerConfig
+from trmrl.agents.base import TaskPlan
 from trmrl.agents.maml import MAML
 from trmrl.envs import make
+from trmrl.learners.descent import OptimizerConfig
+from trmrl.learners.outer import Batch, OuterPPOConfig, Rollouts, TRPOConfig, surrogate_loss
 from trmrl.nets.heads import HeadConfig, policy_head
 from trmrl.recipes import recipe
 from trmrl.train import build_iteration
-from trmrl.trial import run_trial, sample_tasks
-from trmrl.types import Continuous, TrmrlError, replace
+from trmrl.trial import run_trial
+from trmrl.types import Continuous, TrainState, TrmrlError, replace
 
 M, K, H, R, D, A = 3, 3, 4, 2, 2, 2
 
 
 def small(**fields):
-    return MAML(**{"lanes_per_task": 2, "head": HeadConfig((3,), 1.0, 1.0), **fields})
+    usual = {"plan": TaskPlan(lanes_per_task=2), "head": HeadConfig((3,), 1.0, 1.0)}
+    return MAML(**(usual | fields))
 
 
 def in_double(function):
-    """In double precision, where differences tell."""
+    """In double precision, where differences are exact enough."""
 
     @functools.wraps(function)
     def run(*args, **kwargs):
@@ -38,8 +40,8 @@ def in_double(function):
     return run
 
 
-def imagined(agent, seed=0, num_episodes=K):
-    """A policy of 19 weights and a batch of `M` tasks that it lived."""
+def random_batch(agent, seed=0, num_episodes=K):
+    """A policy of 19 weights and a batch of `M` tasks that it acted in."""
     noise = np.random.default_rng(seed)
     policy = policy_head(D, Continuous(A), agent.head, key=jax.random.key(seed))
     shaken = lambda x: jnp.asarray(np.asarray(x, np.float64) + 0.3 * noise.normal(size=x.shape))
@@ -55,24 +57,17 @@ def imagined(agent, seed=0, num_episodes=K):
     )
 
     @jax.jit
-    def live(policy, rollouts):  # as if nobody had adapted when it acted: ratios are not all one
+    def act(policy, rollouts):  # as if nobody had adapted when it acted: ratios are not all one
         log_prob = policy(rollouts.obs).log_prob(rollouts.action)
         rollouts = replace(rollouts, log_prob=log_prob)
-        before, after = jax.vmap(agent._relive, in_axes=(None, 0))(policy, rollouts)
+        before, after = jax.vmap(agent._policies, in_axes=(None, 0))(policy, rollouts)
         return Batch(rollouts, before, after, maml._credit(rollouts))
 
-    return policy, live(policy, rollouts)
+    return policy, act(policy, rollouts)
 
 
-def reader(agent):
-    return jax.vmap(agent._read, in_axes=(None, 0))
-
-
-def step_of(outer, read):
-    """One outer step, compiled, as a function of policy, optimizer and batch."""
-    when = {"env_steps": jnp.int32(0), "key": jax.random.key(0)}
-    return jax.jit(lambda policy, optimizer, batch: outer.step(
-        read, policy, optimizer, batch, **when))  # fmt: skip
+def readapter(agent):
+    return jax.vmap(agent._readapt, in_axes=(None, 0))
 
 
 def differences(function, weights, size=1e-6):
@@ -97,26 +92,31 @@ CASES = {
 @in_double
 def test_the_outer_gradient_is_that_of_the_whole_two_stage_surrogate(case):
     agent = small(inner_rate=0.1, **CASES[case])
-    policy, batch = imagined(agent)
+    policy, batch = random_batch(agent)
     weights, unravel = ravel_pytree(policy)
     assert len(weights) == 19
     moved = weights + 0.1 * jnp.sin(jnp.arange(19.0))  # where ratios are not one
 
     def loss_of(agent):
-        return jax.jit(lambda w: surrogate_loss(reader(agent)(unravel(w), batch), batch))
+        return jax.jit(lambda w: surrogate_loss(readapter(agent)(unravel(w), batch), batch))
+
+    def kl(w):
+        return readapter(agent)(unravel(w), batch).kl_after.mean()
 
     found = jax.jit(jax.grad(loss_of(agent)))(moved)
     expected = differences(loss_of(agent), np.asarray(moved))
     assert np.isfinite(expected).all()
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8)
+    kl_expected = differences(jax.jit(kl), np.asarray(moved))
+    np.testing.assert_allclose(jax.jit(jax.grad(kl))(moved), kl_expected, rtol=1e-5, atol=1e-8)
     cheap = jax.jit(jax.grad(loss_of(replace(agent, first_order=True))))(moved)
     assert np.abs(cheap - expected).max() > 0.01 * np.abs(expected).max()
 
 
 @in_double
 def test_both_inner_losses_have_one_gradient_and_two_curvatures():
-    """Where the weights are those that acted; the outer gradient tells them apart."""
-    policy, batch = imagined(small())
+    """Where the weights are those that acted; the outer gradient is not the same."""
+    policy, batch = random_batch(small())
     one = jax.tree.map(lambda x: x[0, 0], batch.rollouts)
     weights, unravel = ravel_pytree(policy)
     gradients, curvatures = [], []
@@ -129,91 +129,8 @@ def test_both_inner_losses_have_one_gradient_and_two_curvatures():
     assert np.abs(curvatures[0] - curvatures[1]).max() > 0.01
 
 
-@pytest.mark.parametrize("kl_limit", [0.01, 0.5])
-@in_double
-def test_a_trust_region_step_is_numpys(kl_limit):
-    """An explicit Hessian by differences of gradients, a solver, and a loop over fractions."""
-    agent = small(inner_rate=0.2)
-    outer = TRPOConfig(kl_limit=kl_limit, num_cg_steps=60, damping=1e-2)
-    policy, batch = imagined(agent)
-    weights, unravel = ravel_pytree(policy)
-    weights = np.asarray(weights)
-
-    @jax.jit
-    def measure(w):
-        reading = reader(agent)(unravel(w), batch)
-        return surrogate_loss(reading, batch), reading.kl_after.mean()
-
-    slope = jax.jit(jax.grad(lambda w: measure(w)[1]))
-    hessian = differences(slope, weights) + 1e-2 * np.eye(19)
-    gradient = differences(lambda w: measure(w)[0], weights)
-    direction = np.linalg.solve(hessian, gradient)
-    step = np.sqrt(2 * kl_limit / (direction @ hessian @ direction)) * direction
-    loss = measure(weights)[0]
-    for tries in range(15):
-        expected = weights - 0.8**tries * step
-        there, kl = measure(expected)
-        if there < loss and kl <= kl_limit:
-            break
-    moved, _, metrics = step_of(outer, reader(agent))(policy, None, batch)
-    assert metrics["line_search_fraction"] == pytest.approx(0.8**tries)
-    np.testing.assert_allclose(ravel_pytree(moved)[0], expected, rtol=1e-4, atol=1e-6)
-
-
-@in_double
-def test_a_step_that_breaks_the_constraint_leaves_every_weight():
-    agent = small()
-    policy, batch = imagined(agent)
-
-    def far(policy, batch):
-        reading = reader(agent)(policy, batch)
-        return replace(reading, kl_after=reading.kl_after + 1.0)
-
-    moved, _, metrics = step_of(TRPOConfig(), far)(policy, None, batch)
-    assert float(metrics["line_search_accepted"]) == float(metrics["step_size"]) == 0
-    np.testing.assert_array_equal(ravel_pytree(moved)[0], ravel_pytree(policy)[0])
-
-
-@pytest.mark.parametrize(("kl_target", "factor"), [(0.0, 1.0), (1e-9, 2.0), (1e9, 0.5)])
-def test_the_price_of_divergence_follows_it(kl_target, factor):
-    agent = small(inner_loss="ratio")
-    policy, batch = imagined(agent)
-    outer = OuterPPOConfig(kl_coef=0.25, kl_target=kl_target)
-    _, optimizer, metrics = step_of(outer, reader(agent))(policy, outer.start(policy), batch)
-    assert optimizer["kl_coef"] == 0.25 * factor
-    assert metrics["kl_coef"] == 0.25
-
-
-def test_a_price_holds_the_policy_back():
-    agent, found = small(inner_loss="ratio"), []
-    policy, batch = imagined(agent)
-    for kl_coef in (0.0, 100.0):
-        outer = OuterPPOConfig(
-            kl_coef=kl_coef, optimizer=OptimizerConfig(learning_rate=1e-2, max_grad_norm=0.0)
-        )
-        moved, _, _ = step_of(outer, reader(agent))(policy, outer.start(policy), batch)
-        found.append(jax.jit(reader(agent))(moved, batch).kl_before.mean())
-    assert 0 < 3 * found[1] < found[0]
-
-
-def test_passes_end_once_the_policies_have_diverged():
-    agent = small(inner_loss="ratio")
-    policy, batch = imagined(agent)
-    before = float(jax.jit(reader(agent))(policy, batch).kl_after.mean())
-
-    def moved(num_passes, stop_kl):
-        steps = OptimizerConfig(learning_rate=1e-2, max_grad_norm=0.0)
-        outer = OuterPPOConfig(num_passes=num_passes, stop_kl=stop_kl, optimizer=steps)
-        after, _, _ = step_of(outer, reader(agent))(policy, outer.start(policy), batch)
-        return np.concatenate([np.ravel(x) for x in jax.tree.leaves(after)])
-
-    one, stopped, free = moved(1, 0.0), moved(4, before + 1e-6), moved(4, 0.0)
-    np.testing.assert_allclose(stopped, one, rtol=1e-6)
-    assert np.abs(free - one).max() > 1e-2
-
-
 def test_credit_is_each_tasks_reward_among_all():
-    _, batch = imagined(small())
+    _, batch = random_batch(small())
     reward, valid = (np.asarray(x)[:, -1] for x in (batch.rollouts.reward, batch.rollouts.valid))
     pooled = reward[valid]
     expected = [
@@ -223,30 +140,34 @@ def test_credit_is_each_tasks_reward_among_all():
 
 
 @functools.cache
-def updater(agent):
-    return jax.jit(lambda *x: agent.update(*x))
+def compiled_update(agent):
+    return jax.jit(agent.update)
+
+
+def update(agent, learner, trial):
+    key = jax.random.key(3)
+    return compiled_update(agent)(learner, trial, env_steps=jnp.float32(0), key=key)
 
 
 @pytest.fixture(scope="module")
-def live(drift, currents):
-    """`live(agent)`: the state before, and a trial of two tasks on two lanes each."""
+def roll_out(drift, currents):
+    """`roll_out(agent)`: its learner before any update, a trial of two tasks on two lanes each."""
 
-    @functools.cache
     def run(agent, host=False):
-        envs = drift(host=host)
-        state = agent.init(envs.spec, key=jax.random.key(0))
+        envs = drift(host)
+        learner = agent.init(envs.spec, key=jax.random.key(0))
         trial = run_trial(
-            agent, state.model, envs, currents(noise=0.1), explore=True, key=jax.random.key(1)
+            agent, learner.model, envs, currents(noise=0.1), explore=True, key=jax.random.key(1)
         )
-        return state, jax.tree.map(np.asarray, trial)
+        return learner, jax.tree.map(np.asarray, trial)
 
     return run
 
 
-def adapted(agent, state, trial):
-    memory = agent.start(state.model, trial.valid.shape[-1])
-    episode = jax.tree.map(lambda x: x[0], trial)
-    return agent.adapt(state.model, memory, episode, key=jax.random.key(0)).policy
+def adapted(agent, learner, trial):
+    memory = agent.start(learner.model, trial.rows.valid.shape[-1])
+    episode = jax.tree.map(lambda x: x[0], trial.rows)
+    return agent.adapt(learner.model, memory, episode).policy
 
 
 def close(one, two, **tolerance):
@@ -254,9 +175,8 @@ def close(one, two, **tolerance):
         np.testing.assert_allclose(a, b, **tolerance)
 
 
-def taught(agent, state, trial):
-    after, metrics = updater(agent)(state, trial)
-    return after.model, metrics
+def updated(agent, learner, trial):
+    return update(agent, learner, trial)[0].model
 
 
 OUTER = {
@@ -268,13 +188,11 @@ OUTER = {
 
 @pytest.mark.parametrize("outer", OUTER)
 @pytest.mark.parametrize("host", [False, True])
-def test_an_update_counts_what_happened_and_is_finite(live, outer, host):
+def test_an_update_keeps_every_shape_and_is_finite(roll_out, outer, host):
     agent = small(**OUTER[outer])
-    before, trial = live(agent, host)
-    assert 0 < trial.valid.sum() < trial.valid.size
-    after, metrics = updater(agent)(before, trial)
-    assert int(after.env_steps) == trial.valid.sum()
-    assert int(after.updates) == 1
+    before, trial = roll_out(agent, host)
+    assert 0 < trial.rows.valid.sum() < trial.rows.valid.size
+    after, metrics = update(agent, before, trial)
     assert all(np.isfinite(x) and x.shape == () for x in metrics.values())
     assert {"kl", "policy_loss", "entropy", "grad_norm", "step_size"} <= set(metrics)
     old, new = jax.tree.leaves(before), jax.tree.leaves(after)
@@ -283,18 +201,22 @@ def test_an_update_counts_what_happened_and_is_finite(live, outer, host):
     assert metrics["policy_loss"] < 0 < metrics["kl"]  # better than it was, and elsewhere
 
 
-def test_an_inner_step_by_hand(live):
+def test_an_inner_step_by_hand(roll_out):
     """A linear policy: the score of a mean is (a - m) / s^2, of a log deviation z^2 - 1."""
     agent = small(head=HeadConfig((), 1.0, 0.5), inner_rate=0.3, gamma=0.9)
-    state, trial = live(agent)
-    weight, bias = state.model.mean.layers[0].weight, state.model.mean.layers[0].bias
-    fast = adapted(agent, state, trial)
+    learner, trial = roll_out(agent)
+    weight, bias = learner.model.mean.layers[0].weight, learner.model.mean.layers[0].bias
+    fast = adapted(agent, learner, trial)
     for task in range(2):
         lanes = slice(2 * task, 2 * task + 2)
-        valid = trial.valid[0, :, lanes]
+        valid = trial.rows.valid[0, :, lanes]
         obs, action, reward = (
             x[0, :, lanes].astype(np.float64)
-            for x in (trial.timestep.obs, trial.decision.action, trial.outcome.reward)
+            for x in (
+                trial.rows.timestep.obs,
+                trial.rows.decision.action,
+                trial.rows.outcome.reward,
+            )
         )
         t = np.broadcast_to(np.arange(len(obs))[:, None, None] / 100, (*valid.shape, 1))
         rows = np.concatenate([obs, obs**2, t, t**2, t**3, np.ones_like(t)], axis=-1)
@@ -316,62 +238,65 @@ def test_an_inner_step_by_hand(live):
             "log_std": np.log(0.5) + 0.3 * (advantage[:, None] * (z**2 - 1)).mean(0),
         }
         found = fast.mean.layers[0].weight[task], fast.mean.layers[0].bias[task], fast.log_std[task]
-        start = weight, bias, state.model.log_std
+        start = weight, bias, learner.model.log_std
         for name, value, before in zip(expected, found, start, strict=True):
             np.testing.assert_allclose(value, expected[name], rtol=0.02, atol=2e-3, err_msg=name)
             assert np.abs(np.asarray(value) - np.asarray(before)).max() > 0.01
 
 
-def test_actions_are_worth_a_tenth(live, drift, currents):
+def test_actions_are_scaled_and_log_probabilities_are_of_the_unscaled(roll_out, drift, currents):
     agent = small(head=HeadConfig((), 1.0, 1.0), action_scale=4.0)
-    state, trial = live(agent)
-    policy = state.model(jnp.asarray(trial.timestep.obs[0]))  # nobody has adapted yet
-    expected = policy.log_prob(jnp.asarray(4.0 * trial.decision.action[0]))
-    np.testing.assert_allclose(trial.decision.log_prob[0], expected, rtol=1e-5, atol=1e-5)
+    learner, trial = roll_out(agent)
+    policy = learner.model(jnp.asarray(trial.rows.timestep.obs[0]))  # nobody has adapted yet
+    expected = policy.log_prob(jnp.asarray(4.0 * trial.rows.decision.action[0]))
+    np.testing.assert_allclose(trial.rows.decision.log_prob[0], expected, rtol=1e-5, atol=1e-5)
     still = replace(agent, exploration_episodes=0)
-    mode = run_trial(still, state.model, drift(), currents(), explore=False, key=jax.random.key(0))
-    mean = state.model(mode.timestep.obs[0]).mean
-    np.testing.assert_allclose(mode.decision.action[0], mean / 4.0, rtol=1e-5, atol=1e-6)
-    assert (trial.decision.value == 0).all()
+    mode = run_trial(
+        still, learner.model, drift(), currents(), explore=False, key=jax.random.key(0)
+    )
+    mean = learner.model(mode.rows.timestep.obs[0]).mean
+    np.testing.assert_allclose(mode.rows.decision.action[0], mean / 4.0, rtol=1e-5, atol=1e-6)
+    assert (trial.rows.decision.value == 0).all()
 
 
-def test_what_is_adapted_to_is_sampled_and_what_follows_is_asked_for(live, drift, currents):
-    """Of two episodes the first is lived alike either way, the second by the adapted mode."""
+def test_what_is_adapted_to_is_sampled_and_what_follows_is_as_asked(roll_out, drift, currents):
+    """Of two episodes the first is the same either way, the second by the adapted mode."""
     agent = small()
-    state, _ = live(agent)
+    learner, _ = roll_out(agent)
     sampled, mode = (
-        run_trial(agent, state.model, drift(), currents(), explore=explore, key=jax.random.key(4))
+        run_trial(agent, learner.model, drift(), currents(), explore=explore, key=jax.random.key(4))
         for explore in (True, False)
     )
-    np.testing.assert_array_equal(sampled.decision.action[0], mode.decision.action[0])
-    assert not np.array_equal(sampled.decision.action[1], mode.decision.action[1])
-    fast = adapted(agent, state, mode)
-    obs = jnp.asarray(mode.timestep.obs[1])
+    np.testing.assert_array_equal(sampled.rows.decision.action[0], mode.rows.decision.action[0])
+    assert not np.array_equal(sampled.rows.decision.action[1], mode.rows.decision.action[1])
+    fast = adapted(agent, learner, mode)
+    obs = jnp.asarray(mode.rows.timestep.obs[1])
     by_task = obs.reshape((len(obs), 2, 2, -1)).swapaxes(0, 1)
     mean = jax.vmap(lambda policy, obs: policy(obs).mean)(fast, by_task)
-    mean = mean.swapaxes(0, 1).reshape(mode.decision.action[1].shape)
-    np.testing.assert_allclose(mode.decision.action[1], mean / 10.0, rtol=1e-4, atol=1e-5)
+    mean = mean.swapaxes(0, 1).reshape(mode.rows.decision.action[1].shape)
+    np.testing.assert_allclose(mode.rows.decision.action[1], mean / 10.0, rtol=1e-4, atol=1e-5)
 
 
-def test_acting_leaves_memory_itself(live):
+def test_acting_leaves_memory_itself(roll_out):
     agent = small()
-    state, trial = live(agent)
-    memory = agent.start(state.model, 4)
+    learner, trial = roll_out(agent)
+    memory = agent.start(learner.model, 4)
     assert {x.shape[0] for x in jax.tree.leaves(memory.policy)} == {2}
-    first = jax.tree.map(lambda x: jnp.asarray(x[0, 0]), trial.timestep)
-    after, _ = agent.act(state.model, memory, first, explore=True, key=jax.random.key(0))
+    first = jax.tree.map(lambda x: jnp.asarray(x[0, 0]), trial.rows.timestep)
+    keys = jax.random.split(jax.random.key(0), 4)
+    after, _ = agent.act(learner.model, memory, first, explore=True, key=keys)
     assert all(a is b for a, b in zip(jax.tree.leaves(memory), jax.tree.leaves(after), strict=True))
 
 
-def test_the_relived_policies_are_those_that_acted(live):
+def test_the_readapted_policies_are_those_that_acted(roll_out):
     """Ratios of one before any step, so that the surrogate starts from zero."""
     agent = small(inner_rate=1.0)
-    state, trial = live(agent)
-    batch = jax.jit(agent._batch)(state.model, trial)
-    reading = jax.jit(reader(agent))(state.model, batch)
-    np.testing.assert_allclose(np.asarray(reading.log_ratio)[batch.last.valid], 0.0, atol=1e-4)
-    assert float(reading.kl_after.max()) < 1e-6
-    fresh = jax.vmap(state.model)(batch.last.obs).log_prob(batch.last.action)
+    learner, trial = roll_out(agent)
+    batch = jax.jit(agent._batch)(learner.model, trial.rows)
+    found = jax.jit(readapter(agent))(learner.model, batch)
+    np.testing.assert_allclose(np.asarray(found.log_ratio)[batch.last.valid], 0.0, atol=1e-4)
+    assert float(found.kl_after.max()) < 1e-6
+    fresh = jax.vmap(learner.model)(batch.last.obs).log_prob(batch.last.action)
     moved = np.asarray(fresh - batch.last.log_prob)[batch.last.valid]
     assert np.abs(moved).max() > 0.1  # it did adapt in between
 
@@ -384,41 +309,43 @@ def spoil(trial, where, value):
             return x
         return np.where(where.reshape(where.shape + (1,) * (x.ndim - 3)), np.float32(value), x)
 
-    parts = jax.tree.map(spoilt, (trial.timestep, trial.decision, trial.outcome))
-    return replace(trial, **dict(zip(("timestep", "decision", "outcome"), parts, strict=True)))
+    rows = replace(jax.tree.map(spoilt, trial.rows), valid=trial.rows.valid)
+    return replace(trial, rows=rows)
 
 
 @pytest.mark.parametrize("outer", OUTER)
-def test_rows_that_never_happened_are_never_read(live, outer):
+def test_rows_that_never_happened_are_never_read(roll_out, outer):
     agent = small(**OUTER[outer])
-    state, trial = live(agent)
-    spoilt = spoil(trial, ~trial.valid, np.nan)
-    close(adapted(agent, state, trial), adapted(agent, state, spoilt), rtol=0)
-    close(taught(agent, state, trial)[0], taught(agent, state, spoilt)[0], rtol=0)
+    learner, trial = roll_out(agent)
+    spoilt = spoil(trial, ~trial.rows.valid, np.nan)
+    close(adapted(agent, learner, trial), adapted(agent, learner, spoilt), rtol=0)
+    close(updated(agent, learner, trial), updated(agent, learner, spoilt), rtol=0)
 
 
-def test_a_task_adapts_to_its_own_lanes_alone(live):
+def test_a_task_adapts_to_its_own_lanes_alone(roll_out):
     agent = small()
-    state, trial = live(agent)
-    where = np.zeros(trial.valid.shape, bool)
+    learner, trial = roll_out(agent)
+    where = np.zeros(trial.rows.valid.shape, bool)
     where[..., 3] = True
-    one, two = adapted(agent, state, trial), adapted(agent, state, spoil(trial, where, 0.7))
+    one, two = adapted(agent, learner, trial), adapted(agent, learner, spoil(trial, where, 0.7))
     first, second = (lambda x, i=i: jax.tree.map(lambda leaf: leaf[i], x) for i in (0, 1))
     close(first(one), first(two), rtol=0)
     assert np.abs(second(one).log_std - second(two).log_std).max() > 1e-3
 
 
 @pytest.mark.parametrize("outer", OUTER)
-def test_the_order_of_a_tasks_lanes_does_not_matter(live, outer):
+def test_the_order_of_a_tasks_lanes_does_not_matter(roll_out, outer):
     agent = small(**OUTER[outer])
-    state, trial = live(agent)
-    turned = jax.tree.map(lambda x: x[:, :, [1, 0, 3, 2]], trial)
-    one, two = taught(agent, state, trial)[0], taught(agent, state, turned)[0]
+    if outer == "trpo":  # else rounding decides along directions of no curvature
+        agent = replace(agent, outer=TRPOConfig(damping=1e-2))
+    learner, trial = roll_out(agent)
+    turned = jax.tree.map(lambda x: x[:, :, [1, 0, 3, 2]], trial.rows)
+    one, two = updated(agent, learner, trial), updated(agent, learner, replace(trial, rows=turned))
     close(one, two, rtol=1e-2, atol=1e-4)
 
 
-def test_lanes_that_no_number_of_tasks_fills_are_refused(live):
-    model = live(small())[0].model
+def test_lanes_that_no_number_of_tasks_fills_are_refused(roll_out):
+    model = roll_out(small())[0].model
     with pytest.raises(TrmrlError, match="5 lanes, expected a multiple of 2"):
         small().start(model, 5)
     alone = small().start(model, 1)  # one lane is a task's
@@ -434,13 +361,13 @@ def test_a_trial_of_one_episode_is_refused_with_one_line():
 
 def test_choices_have_no_scale():
     envs, agent = make("bandit-n2-k3"), small()
-    state = agent.init(envs.spec, key=jax.random.key(0))
-    tasks = sample_tasks(agent, envs, "train", 2, key=jax.random.key(1))
-    trial = run_trial(agent, state.model, envs, tasks, explore=True, key=jax.random.key(2))
-    assert trial.decision.action.dtype == jnp.int32
-    batch = jax.jit(agent._batch)(state.model, trial)
-    seen = np.moveaxis(np.asarray(trial.decision.action).reshape(2, 1, 2, 2), 2, 0)
-    np.testing.assert_array_equal(batch.rollouts.action, seen)
+    learner = agent.init(envs.spec, key=jax.random.key(0))
+    tasks = agent.plan.spread(envs.sample_tasks("train", 2, key=jax.random.key(1)))
+    trial = run_trial(agent, learner.model, envs, tasks, explore=True, key=jax.random.key(2))
+    assert trial.rows.decision.action.dtype == jnp.int32
+    batch = jax.jit(agent._batch)(learner.model, trial.rows)
+    expected = np.moveaxis(np.asarray(trial.rows.decision.action).reshape(2, 1, 2, 2), 2, 0)
+    np.testing.assert_array_equal(batch.rollouts.action, expected)
 
 
 LEARNERS = {
@@ -455,12 +382,14 @@ LEARNERS = {
 
 @pytest.mark.parametrize("outer", LEARNERS)
 def test_it_learns_to_adapt(outer):
-    """Ten rollouts of 20 steps tell where to go: untaught, a step gains little from them."""
+    """Ten rollouts of 20 steps show where to go; before learning, a step gains little from them."""
     envs = make("navigation-2d")
     envs = replace(envs, spec=replace(envs.spec, horizon=20))
-    agent = MAML(lanes_per_task=10, head=HeadConfig((16,), 1.0, 1.0), **LEARNERS[outer])
+    plan = TaskPlan(lanes_per_task=10)
+    agent = MAML(plan=plan, head=HeadConfig((16,), 1.0, 1.0), **LEARNERS[outer])
     iterate = build_iteration(agent, envs, 100)
-    train_state = agent.init(envs.spec, key=jax.random.key(0))
+    learner, zero = agent.init(envs.spec, key=jax.random.key(0)), np.zeros((), np.int64)
+    train_state = TrainState(learner, jax.random.key(1), zero, zero)
     gain = []
     for _ in range(40):
         train_state, metrics = iterate(train_state)

@@ -5,6 +5,7 @@ import pytest
 
 from trmrl.envs import make
 from trmrl.envs.bandit import Arms
+from trmrl.envs.base import keys_for
 from trmrl.types import Discrete, TrmrlError
 
 
@@ -32,7 +33,7 @@ def test_arms_pay_their_mean():
     envs = make("bandit-n10-k3")
     num = 30_000
     tasks = Arms(jnp.broadcast_to(jnp.array([[0.0, 0.3, 1.0]]), (num, 3)))
-    state, obs = envs.reset(tasks, key=jax.random.key(0))
+    state, obs = envs.reset(tasks, key=keys_for(tasks, jax.random.key(0)))
     assert obs.shape == (num, 1)
     action = jnp.arange(num, dtype=jnp.int32) % 3
     _, outcome = envs.step(state, action)
@@ -48,7 +49,7 @@ def test_arms_pay_their_mean():
 def test_lanes_and_pulls_are_drawn_apart():
     envs = make("bandit-n10-k3")
     tasks = Arms(jnp.full((64, 3), 0.5))
-    state, _ = envs.reset(tasks, key=jax.random.key(0))
+    state, _ = envs.reset(tasks, key=keys_for(tasks, jax.random.key(0)))
     action = jnp.zeros(64, jnp.int32)
     state, one = envs.step(state, action)
     _, two = envs.step(state, action)

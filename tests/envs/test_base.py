@@ -1,8 +1,13 @@
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from trmrl.envs._base import host_scan
+from trmrl.envs import make
+from trmrl.envs.base import HOST, JAX, AbstractEnvs, Driver, host_scan
+from trmrl.types import EnvSpec
 
 
 def test_host_scan_is_lax_scan():
@@ -31,3 +36,34 @@ def test_host_scan_copies_each_row():
     carry, rows = host_scan(body, 0, None, length=3)
     assert carry == 3
     np.testing.assert_array_equal(rows, [[0, 0], [1, 1], [2, 2]])
+
+
+class Standing(AbstractEnvs):
+    """A world in which nothing happens, but for what it leaves out."""
+
+    driver: ClassVar[Driver] = JAX
+    spec: EnvSpec
+
+    def sample_tasks(self, split, num_tasks, *, key):
+        return jnp.zeros(num_tasks)
+
+    def reset(self, tasks, *, key):
+        return tasks, tasks[:, None]
+
+    def view(self, env_state):
+        return env_state
+
+
+def test_a_world_without_step_cannot_be_made():
+    with pytest.raises(TypeError, match="abstract method .*step"):
+        Standing(make("grid-navi").spec)
+
+
+@pytest.mark.parametrize("missing", ["sample_tasks", "reset", "step", "view"])
+def test_every_method_of_a_world_is_asked_for(missing):
+    assert missing in AbstractEnvs.__abstractmethods__
+
+
+def test_wrapped_worlds_are_driven_as_what_they_wrap():
+    for name, driver in (("grid-navi", JAX), ("half-cheetah-vel-delayed", HOST)):
+        assert make(name).driver is make(f"{name}+task").driver is driver

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from trmrl.envs import make
+from trmrl.envs.base import keys_for
 from trmrl.envs.grid import Room
 
 UP, RIGHT, DOWN, LEFT, STAY = range(5)
@@ -12,7 +13,7 @@ UP, RIGHT, DOWN, LEFT, STAY = range(5)
 def walk(envs, room, actions):
     """Cells, rewards and ends of one lane's episode."""
     tasks = Room(jnp.asarray([room[0]], jnp.int32), jnp.asarray([room[1]], jnp.int32))
-    env_state, obs = envs.reset(tasks, key=jax.random.key(0))
+    env_state, obs = envs.reset(tasks, key=keys_for(tasks, jax.random.key(0)))
     step = jax.jit(envs.step)
     rows = []
     for action in actions:
@@ -37,13 +38,13 @@ def test_an_episode_of_grid_navi_by_hand():
     np.testing.assert_array_equal(column("truncated"), [False] * 14 + [True])
 
 
-def test_the_spec_s_bayes_optimal_path_earns_it():
+def test_the_first_episode_of_bayes_optimal_play():
     """Seven goals lie on a shortest path that a perfect explorer leaves for last: 4.0 at first."""
     envs = make("grid-navi")
     assert envs.spec.num_episodes == 4
     first = [UP, UP, RIGHT, RIGHT, DOWN]  # (0,1) (0,2) (1,2) (2,2) (2,1)
-    seen = {(0, 2): 2, (1, 2): 3, (2, 2): 4, (2, 1): 5}
-    for goal, step in seen.items():
+    visited = {(0, 2): 2, (1, 2): 3, (2, 2): 4, (2, 1): 5}
+    for goal, step in visited.items():
         stay = [*first[:step], *[STAY] * (15 - step)]
         _, _, reward, _ = walk(envs, ([0, 0], [goal]), stay)
         assert reward.sum() == pytest.approx((16 - step) - 0.1 * (step - 1), abs=1e-5)

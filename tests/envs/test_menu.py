@@ -1,9 +1,15 @@
 import sys
 
+import jax
+import numpy as np
 import pytest
 
 from trmrl.envs import ENVS, make
+from trmrl.envs.base import HOST, keys_for
+from trmrl.references._play import random_play
 from trmrl.types import TrmrlError, replace
+
+FAMILIES = {"bandit", "tabular", "grid", "point", "locomotion"}
 
 
 @pytest.mark.parametrize(
@@ -31,16 +37,41 @@ def test_a_name_near_nothing_gets_the_whole_menu(name):
     assert all(known in str(refusal.value) for known in ENVS)
 
 
-def test_every_dish_is_what_it_is_called():
-    for name in ENVS:
-        spec = make(name).spec
-        assert spec.name == name
-        assert spec.horizon >= 1
-        assert spec.num_episodes >= 1
-        assert {"train", "test"} <= set(spec.splits)
+@pytest.mark.parametrize("name", ENVS)
+def test_every_spec_is_complete(name):
+    spec = make(name).spec
+    assert spec.name == name
+    assert spec.family in FAMILIES
+    assert make(f"{name}+task").spec.family == spec.family
+    assert spec.trial_length >= spec.horizon >= 1
+    assert {"train", "test"} <= set(spec.splits)
 
 
-def test_looking_at_the_menu_cooks_nothing():
+@pytest.mark.parametrize("name", ENVS)
+def test_episodes_end_early_where_the_spec_says_so_and_nowhere_else(name):
+    """By random play: a world that may end early does so on some lane, the others on none."""
+    envs = make(name)
+    num_lanes = 8 if envs.driver is HOST else 512
+    tasks = envs.sample_tasks("train", num_lanes, key=jax.random.key(0))
+    rule = random_play(envs, num_lanes)
+
+    def episode(key):
+        reset_key, act_key = jax.random.split(key)
+
+        def interact(env_state, step_key):
+            env_state, outcome = envs.step(env_state, rule(env_state, step_key))
+            return env_state, outcome.terminated
+
+        env_state, _ = envs.reset(tasks, key=keys_for(tasks, reset_key))
+        keys = jax.random.split(act_key, envs.spec.horizon)
+        return envs.driver.scan(interact, env_state, keys)[1]
+
+    terminated = np.asarray(envs.driver.jit(episode)(jax.random.key(1)))
+    assert terminated.shape == (envs.spec.horizon, num_lanes)
+    assert terminated[:-1].any() == envs.spec.ends_early
+
+
+def test_importing_the_menu_imports_no_simulator():
     import subprocess
 
     code = "import sys, trmrl.envs; assert 'mujoco' not in sys.modules, 'imported'"

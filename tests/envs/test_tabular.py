@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from trmrl.envs import make
+from trmrl.envs.base import keys_for
 from trmrl.envs.tabular import MDP
 from trmrl.types import Discrete, TrmrlError
 
@@ -44,18 +45,18 @@ def test_a_walk_by_hand():
     row[:, 2:, 0] = 1.0
     tasks = MDP(jnp.asarray(reward), jnp.broadcast_to(jnp.asarray(row), (num, 10, 5, 10)))
     envs = make("tabular-n10")
-    env_state, obs = envs.reset(tasks, key=jax.random.key(0))
+    env_state, obs = envs.reset(tasks, key=keys_for(tasks, jax.random.key(0)))
     np.testing.assert_array_equal(obs, np.eye(10)[np.zeros(num, int)])
     step = jax.jit(envs.step)
-    stands = 0
+    expected = 0
     for t, act in enumerate([1, 1, 0, 1, 0, 2, 1, 1, 1, 1]):
         env_state, outcome = step(env_state, jnp.full(num, act, jnp.int32))
         paid = np.asarray(outcome.reward)
-        assert paid.mean() == pytest.approx(stands + 10 * act, abs=0.1)
+        assert paid.mean() == pytest.approx(expected + 10 * act, abs=0.1)
         assert paid.std() == pytest.approx(1.0, abs=0.08)
-        stands = {0: stands, 1: stands + 1, 2: 0}[act]
-        np.testing.assert_array_equal(np.asarray(outcome.next_obs).argmax(axis=1), stands)
-        np.testing.assert_array_equal(envs.view(env_state), stands)
+        expected = {0: expected, 1: expected + 1, 2: 0}[act]
+        np.testing.assert_array_equal(np.asarray(outcome.next_obs).argmax(axis=1), expected)
+        np.testing.assert_array_equal(envs.view(env_state), expected)
         assert not np.any(outcome.terminated)
         assert np.all(outcome.truncated) == (t == 9)
 
@@ -65,7 +66,7 @@ def test_transitions_follow_their_row():
     tasks = make("tabular-n10").sample_tasks("test", 1, key=jax.random.key(3))
     many = jax.tree.map(lambda x: jnp.broadcast_to(x[0], (num, *x.shape[1:])), tasks)
     envs = make("tabular-n10")
-    env_state, _ = envs.reset(many, key=jax.random.key(0))
+    env_state, _ = envs.reset(many, key=keys_for(many, jax.random.key(0)))
     _, outcome = envs.step(env_state, jnp.full(num, 2, jnp.int32))
     share = np.asarray(outcome.next_obs).mean(axis=0)
     np.testing.assert_allclose(share, tasks.transition[0, 0, 2], atol=0.015)

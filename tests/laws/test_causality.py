@@ -81,7 +81,7 @@ def test_nothing_before_a_start_leaks_past_it(replay):
     assert np.abs(after[START, 0] - before[START, 0]).max() > 1e-4  # a lane that was not emptied
 
 
-def test_idle_rows_are_seen_by_no_one(replay):
+def test_idle_rows_change_nothing(replay):
     token, start, valid = rows()
     idle = valid.at[2:4].set(False)
     before = replay(token, start, idle)

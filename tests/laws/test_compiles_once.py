@@ -2,12 +2,15 @@
 
 import jax
 import jax.monitoring
+import numpy as np
 import pytest
 
+from trmrl.agents.base import TaskPlan
 from trmrl.agents.maml import MAML
 from trmrl.agents.pearl import PEARL
 from trmrl.envs import make
 from trmrl.train import build_iteration
+from trmrl.types import TrainState
 
 LOWERED = []
 PEARLISH = PEARL(
@@ -36,21 +39,28 @@ def test_nothing_compiles_after_the_first_iteration(small_agent, env, core, chun
     check_compiles_once(small_agent(core, chunk_length=chunk_length, num_passes=1), env, 2)
 
 
-@pytest.mark.parametrize("agent", [PEARLISH, MAML(lanes_per_task=2)], ids=["pearl", "maml"])
+@pytest.mark.parametrize(
+    "agent", [PEARLISH, MAML(plan=TaskPlan(lanes_per_task=2))], ids=["pearl", "maml"]
+)
 @pytest.mark.parametrize("env", ["point-robot", "half-cheetah-vel"])
 def test_nor_do_agents_that_adapt_between_episodes(agent, env):
     check_compiles_once(agent, env, 4)
 
 
 def check_compiles_once(agent, env, num_lanes):
-    envs = make(env)
-    train_state = agent.init(envs.spec, key=jax.random.key(0))
+    envs, zero = make(env), np.zeros((), np.int64)
+    learner = agent.init(envs.spec, key=jax.random.key(0))
+    train_state = TrainState(learner, jax.random.key(1), zero, zero)
     iterate = build_iteration(agent, envs, num_lanes)
     before = len(LOWERED)
-    train_state, _ = iterate(train_state)
+    train_state, metrics = iterate(train_state)
+    steps = int(metrics["trial_steps"])
     first = len(LOWERED)
     assert first > before  # the counter counts
     for _ in range(2):
         train_state, metrics = iterate(train_state)
-        jax.device_get(metrics)
+        steps += int(jax.device_get(metrics)["trial_steps"])
     assert len(LOWERED) == first
+    assert (int(train_state.updates), int(train_state.env_steps)) == (3, steps)
+    counters = train_state.updates, train_state.env_steps
+    assert all(isinstance(x, np.ndarray) and x.dtype == np.int64 for x in counters)

@@ -1,7 +1,7 @@
-"""Every agent of the menu lives and learns in every world of the menu.
+"""Every agent of the menu acts and learns in every world of the menu.
 
 A default run takes one agent through every world and every agent to one world; `pytest -m full`
-meets every pair.
+takes every pair.
 """
 
 import dataclasses
@@ -15,7 +15,8 @@ import pytest
 
 from trmrl.envs import ENVS, make
 from trmrl.recipes import AGENTS, recipe
-from trmrl.trial import run_trial, sample_tasks
+from trmrl.train import describe, draw_tasks
+from trmrl.trial import run_trial
 from trmrl.types import Discrete, TrmrlError, replace
 
 B = 2
@@ -36,6 +37,7 @@ SMALL = {  # whatever a recipe's records call these, they are made this small
     "context_size": 5,
     "capacity": 120,
     "lanes_per_task": B,
+    "warm_steps": 0,
 }
 
 
@@ -83,49 +85,48 @@ def test_one_iteration(agent_name, env):
     agent, envs = shrink(recipe(env, agent_name).agent), shorten(make(env))
     spec = envs.spec
     key = jax.random.key(0)
-    train_state = agent.init(spec, key=key)
+    learner = agent.init(spec, key=key)
 
-    def live(model, key):
-        tasks = sample_tasks(agent, envs, "train", B // agent.lanes_per_task, key=key)
-        return run_trial(agent, model, envs, tasks, explore=True, key=key)
+    def roll_out(model, key):
+        task, task_id = draw_tasks(agent, envs, B, jnp.int32(0), key=key)
+        return run_trial(agent, model, envs, task, task_id=task_id, explore=True, key=key)
 
-    trial = envs.jit(live)(train_state.model, key)
-    check_trial(spec, trial)
-    taught, metrics = jax.jit(agent.update)(train_state, trial)
-    assert metrics and finite(metrics) and finite(taught)
-    assert int(taught.updates) == 1
-    assert int(taught.env_steps) == int(np.asarray(trial.valid).sum())
-    assert jax.tree.structure(taught) == jax.tree.structure(train_state)
+    trial = envs.driver.jit(roll_out)(learner.model, key)
+    check_rows(spec, trial.rows)
+    assert int(describe(trial)["trial_steps"]) == int(np.asarray(trial.rows.valid).sum())
+    updated, metrics = jax.jit(agent.update)(learner, trial, env_steps=jnp.float32(0), key=key)
+    assert metrics and finite(metrics) and finite(updated)
+    assert jax.tree.structure(updated) == jax.tree.structure(learner)
     shapes = lambda tree: [(x.shape, x.dtype) for x in jax.tree.leaves(tree)]
-    assert shapes(taught) == shapes(train_state)
-    moved = zip(jax.tree.leaves(train_state.model), jax.tree.leaves(taught.model), strict=True)
+    assert shapes(updated) == shapes(learner)
+    moved = zip(jax.tree.leaves(learner.model), jax.tree.leaves(updated.model), strict=True)
     # Where nobody was paid or no step was better, an agent may stay as it is if it says so.
     stayed = 0.0 in (metrics.get("grad_norm"), metrics.get("line_search_accepted"))
     assert stayed or any(not np.array_equal(old, new) for old, new in moved)
 
 
-def check_trial(spec, trial):
-    """Shapes and flags of a `[K, H, B]` trial are what its spec says."""
+def check_rows(spec, rows):
+    """Shapes and flags of the rows `[K, H, B]` of a trial are what its spec says."""
     shape = spec.num_episodes, spec.horizon, B
-    seen, outcome, valid = trial.timestep, trial.outcome, np.asarray(trial.valid)
-    assert seen.obs.shape == outcome.next_obs.shape == (*shape, spec.obs_size)
-    assert seen.prev_action.shape == (*shape, spec.action_space.size)
+    timestep, outcome, valid = rows.timestep, rows.outcome, np.asarray(rows.valid)
+    assert timestep.obs.shape == outcome.next_obs.shape == (*shape, spec.obs_size)
+    assert timestep.prev_action.shape == (*shape, spec.action_space.size)
     discrete = isinstance(spec.action_space, Discrete)
-    assert trial.decision.action.shape == (shape if discrete else (*shape, spec.action_space.size))
+    assert rows.decision.action.shape == (shape if discrete else (*shape, spec.action_space.size))
     if discrete:
-        assert np.asarray(trial.decision.action).min() >= 0
-        assert np.asarray(trial.decision.action).max() < spec.action_space.size
-    for leaf in (seen.prev_reward, outcome.reward, trial.decision.value, trial.decision.log_prob):
+        assert np.asarray(rows.decision.action).min() >= 0
+        assert np.asarray(rows.decision.action).max() < spec.action_space.size
+    for leaf in (timestep.prev_reward, outcome.reward, rows.decision.value, rows.decision.log_prob):
         assert leaf.shape == shape
-    assert finite(trial)
-    assert np.asarray(seen.episode_start)[:, 0].all()
-    assert not np.asarray(seen.episode_start)[:, 1:].any()
-    assert np.asarray(seen.trial_start).sum() == B
+    assert finite(rows)
+    assert np.asarray(timestep.episode_start)[:, 0].all()
+    assert not np.asarray(timestep.episode_start)[:, 1:].any()
+    assert np.asarray(timestep.trial_start).sum() == B
     terminated, truncated = np.asarray(outcome.terminated), np.asarray(outcome.truncated)
     assert not (terminated & truncated)[valid].any()
     assert not (truncated & valid)[:, :-1].any()  # the clock strikes at H and never before
-    lived_to_the_end = valid[:, -1]
-    assert (terminated | truncated)[:, -1][lived_to_the_end].all()
+    to_the_end = valid[:, -1]
+    assert (terminated | truncated)[:, -1][to_the_end].all()
     assert valid[:, 0].all()
     ended_before = np.cumsum(terminated & valid, axis=1) - (terminated & valid) > 0
     np.testing.assert_array_equal(valid, ~ended_before)

@@ -32,7 +32,7 @@ SLOTS = [
 ]
 
 
-def make_trial():
+def make_rows():
     """A `[K * H, B]` trajectory of noise; idle rows hold nonsense that must not count."""
     noise = np.random.default_rng(0)
     reward, value = noise.normal(size=(2, K, H, B)).astype(np.float32)
@@ -84,29 +84,29 @@ def by_definition(rows, lane, across, bootstrap):
 
 
 @pytest.fixture(scope="module")
-def trial():
-    return make_trial()
+def rows():
+    return make_rows()
 
 
 @pytest.mark.parametrize(
     ("across", "bootstrap", "target"),
     list(itertools.product([True, False], [True, False], ["lambda", "return"])),
 )
-def test_credit_by_definition(small_agent, trial, across, bootstrap, target):
+def test_credit_by_definition(small_agent, rows, across, bootstrap, target):
     agent = small_agent(
         "gru", gamma=GAMMA, gae_lambda=LAMBDA, value_target=target, bootstrap=bootstrap,
         credit_across_episodes=across,
     )  # fmt: skip
-    spec = EnvSpec("noise", 2, Continuous(2), H, K)
+    spec = EnvSpec("noise", "test", 2, Continuous(2), H, K)
     model = agent.init(spec, key=jax.random.key(0)).model
     moments = Moments(jnp.asarray(3.0), jnp.asarray(VARIANCE), jnp.asarray(9.0))
     model = replace(model, return_moments=moments)
-    found, value_target, discount = agent._credit(model, trial)
+    found, value_target, discount = agent.algorithm.credit(model, rows)
     assert found.shape == value_target.shape == discount.shape == (K * H, B)
     for lane in range(B):
-        happened, advantage, returns = by_definition(trial, lane, across, bootstrap)
+        happened, advantage, returns = by_definition(rows, lane, across, bootstrap)
         np.testing.assert_allclose(found[:, lane], advantage, atol=1e-5)
-        value = np.asarray(trial.decision.value[:, lane])
+        value = np.asarray(rows.decision.value[:, lane])
         expected = advantage + value if target == "lambda" else returns
         np.testing.assert_allclose(
             np.asarray(value_target)[happened, lane], expected[happened], atol=1e-5
@@ -115,31 +115,31 @@ def test_credit_by_definition(small_agent, trial, across, bootstrap, target):
 
 def test_an_episode_ends_with_its_slot_though_nobody_says_so(small_agent):
     """Two slots of two rows, in a world without a clock: by hand, gamma and lambda one half."""
-    rows = lambda *x: jnp.asarray(x, jnp.float32)[:, None]
+    reals = lambda *x: jnp.asarray(x, jnp.float32)[:, None]
     flags = lambda *x: jnp.asarray(x, bool)[:, None]
     nothing, never = jnp.zeros((4, 1, 2)), flags(0, 0, 0, 0)
-    trial = Trajectory(
-        Timestep(nothing, nothing, rows(0, 0, 0, 0), flags(1, 0, 1, 0), flags(1, 0, 0, 0)),
-        Decision(nothing, rows(0, 0, 0, 0), rows(1, 2, 4, 8)),
-        Outcome(rows(16, 32, 64, 128), never, never, nothing),
+    rows = Trajectory(
+        Timestep(nothing, nothing, reals(0, 0, 0, 0), flags(1, 0, 1, 0), flags(1, 0, 0, 0)),
+        Decision(nothing, reals(0, 0, 0, 0), reals(1, 2, 4, 8)),
+        Outcome(reals(16, 32, 64, 128), never, never, nothing),
         flags(1, 1, 1, 1),
     )
     agent = functools.partial(
         small_agent, "gru", gamma=0.5, gae_lambda=0.5, credit_across_episodes=False,
         normalize_reward=False,
     )  # fmt: skip
-    model = agent().init(EnvSpec("n", 2, Continuous(2), 2, 2), key=jax.random.key(0)).model
+    model = agent().init(EnvSpec("n", "test", 2, Continuous(2), 2, 2), key=jax.random.key(0)).model
     # 16 + 2/2 - 1 = 16, and 32 - 2 = 30 beyond it; 64 + 8/2 - 4 = 64, and 128 - 8 = 120.
-    ended, _, discount = agent(bootstrap=False)._credit(model, trial)
+    ended, _, discount = agent(bootstrap=False).algorithm.credit(model, rows)
     np.testing.assert_allclose(ended[:, 0], [16 + 30 / 4, 30, 64 + 120 / 4, 120])
     np.testing.assert_allclose(discount[:, 0], [0.5, 0, 0.5, 0])
     # Cut, not ended: the last row of each slot lends its value, and learns nothing.
-    cut, _, _ = agent(bootstrap=True)._credit(model, trial)
+    cut, _, _ = agent(bootstrap=True).algorithm.credit(model, rows)
     np.testing.assert_allclose(cut[:, 0], [16, 0, 64, 0])
 
 
-def test_rewards_are_left_alone_unless_asked(small_agent, trial):
-    spec = EnvSpec("noise", 2, Continuous(2), H, K)
+def test_rewards_are_left_alone_unless_asked(small_agent, rows):
+    spec = EnvSpec("noise", "test", 2, Continuous(2), H, K)
     agents = [
         small_agent("gru", gae_lambda=0.0, gamma=0.0, bootstrap=False, normalize_reward=scaled)
         for scaled in (True, False)
@@ -147,8 +147,8 @@ def test_rewards_are_left_alone_unless_asked(small_agent, trial):
     model = agents[0].init(spec, key=jax.random.key(0)).model
     moments = Moments(jnp.asarray(3.0), jnp.asarray(VARIANCE), jnp.asarray(9.0))
     model = replace(model, return_moments=moments)
-    valid = np.asarray(trial.valid)
+    valid = np.asarray(rows.valid)
     for agent, unit in zip(agents, (VARIANCE**0.5, 1.0), strict=True):
-        _, target, _ = agent._credit(model, trial)
-        reward = np.asarray(trial.outcome.reward) / unit
+        _, target, _ = agent.algorithm.credit(model, rows)
+        reward = np.asarray(rows.outcome.reward) / unit
         np.testing.assert_allclose(np.asarray(target)[valid], reward[valid], atol=1e-5)

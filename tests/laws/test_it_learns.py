@@ -10,7 +10,7 @@ from trmrl.envs import make
 from trmrl.evaluate import evaluate
 from trmrl.recipes import AGENTS, recipe
 from trmrl.train import build_iteration
-from trmrl.types import replace
+from trmrl.types import TrainState, replace
 
 ENV, PULLS, NUM_TASKS = "bandit-n10-k2", 10, 1_000
 UPDATES, LANES = 40, 256
@@ -55,14 +55,20 @@ def test_the_yardsticks_are_ordered_as_theory_has_them():
 
 # One transformer and one recurrent core in every run; their kin take as long, each.
 CONTINUOUS = ["pearl"]  # agents that cannot choose among arms
-# Agents whose lanes share tasks see more than one lane's pulls and are no match for this yardstick:
+# Agents whose lanes share tasks have many lanes' pulls and are no match for this yardstick:
 # what they learn is tested with the agent.
 ALONE = [
     name
     for name in AGENTS
-    if name not in CONTINUOUS and recipe(ENV, name).agent.lanes_per_task == 1
+    if name not in CONTINUOUS and recipe(ENV, name).agent.plan.lanes_per_task == 1
 ]
 MARKS = {name: () if name in ("trmrl", "rl2") else pytest.mark.full for name in ALONE}
+
+
+def begin(agent, envs):
+    """The state of training before the first update."""
+    zero = np.zeros((), np.int64)
+    return TrainState(agent.init(envs.spec, key=jax.random.key(0)), jax.random.key(1), zero, zero)
 
 
 @pytest.mark.parametrize("agent_name", [pytest.param(n, marks=MARKS[n]) for n in ALONE])
@@ -73,16 +79,19 @@ def test_it_learns(agent_name):
     """
     config, envs = recipe(ENV, agent_name, env_steps=UPDATES * LANES * PULLS), make(ENV)
     agent: Any = config.agent
-    agent = replace(
-        agent,
-        ppo=replace(agent.ppo, num_passes=4, minibatch_size=LANES * PULLS // 4),
-        optimizer=replace(agent.optimizer, learning_rate=3e-3),  # few updates, so bold steps
+    algorithm = agent.algorithm
+    algorithm = replace(
+        algorithm,
+        num_passes=4,
+        minibatch_size=LANES * PULLS // 4,
+        optimizer=replace(algorithm.optimizer, learning_rate=3e-3),  # few updates, so bold steps
     )
+    agent = replace(agent, algorithm=algorithm)
     iterate = build_iteration(agent, envs, LANES)
-    train_state = agent.init(envs.spec, key=jax.random.key(0))
+    train_state = begin(agent, envs)
     for _ in range(UPDATES):
         train_state, _ = iterate(train_state)
-    score = evaluate(agent, train_state.model, envs, num_tasks=NUM_TASKS)
+    score = evaluate(agent, train_state.learner.model, envs, num_tasks=NUM_TASKS)
     gain = sum(score.return_per_episode["mean"])
     blind, best = PULLS / 2, best_possible()
     assert blind + 2 / 3 * (best - blind) < gain < best + 0.25
@@ -91,7 +100,7 @@ def test_it_learns(agent_name):
 @pytest.mark.full
 @pytest.mark.parametrize("agent_name", CONTINUOUS)
 def test_it_learns_where_to_go(agent_name):
-    """An unseen place in a square: what was lived tells the way, by far.
+    """A new place in a square: earlier episodes show the way, by far.
 
     Random play earns -23.9, and who knows the place -5.5. The mean over 200 tasks has a standard
     error of about 0.6.
@@ -99,10 +108,10 @@ def test_it_learns_where_to_go(agent_name):
     config = recipe("point-robot", agent_name)
     envs, agent = make(config.env, config.num_episodes), config.agent
     iterate = build_iteration(agent, envs, config.num_lanes)
-    train_state = agent.init(envs.spec, key=jax.random.key(0))
+    train_state = begin(agent, envs)
     for _ in range(10):  # of 100, a minute or two
         train_state, _ = iterate(train_state)
-    score = evaluate(agent, train_state.model, envs, num_tasks=200)
+    score = evaluate(agent, train_state.learner.model, envs, num_tasks=200)
     returns = score.return_per_episode["mean"]
     assert returns[-1] > -12.0
     assert returns[-1] > returns[0] + 5.0

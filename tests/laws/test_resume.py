@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from trmrl.agents.base import TaskPlan
 from trmrl.agents.pearl import PEARL
 from trmrl.config import Config
 from trmrl.run import METRICS, Run
@@ -18,7 +19,7 @@ from trmrl.types import replace
 STEPS = {"bandit-n4-k2": 8, "half-cheetah-vel": 800, "point-robot": 80}  # of an update on two lanes
 
 STORING = PEARL(  # an agent whose state is mostly stored experience, and not all of it full
-    num_tasks=6, encoder_hidden=(8,), hidden=(8,), capacity=70, num_steps=3, meta_batch=2,
+    plan=TaskPlan(6), encoder_hidden=(8,), hidden=(8,), capacity=70, num_steps=3, meta_batch=2,
     batch_size=4, context_size=5,
 )  # fmt: skip
 
@@ -34,7 +35,7 @@ def bits(train_state):
     }
 
 
-def lived(path):
+def left_by(path):
     """What a run leaves behind, the pace aside; its clock never goes back."""
     run = Run.open(path)
     pace = "env_steps_per_s", "seconds"
@@ -67,12 +68,12 @@ def unbroken(config_of, tmp_path_factory):
     """`unbroken(env, updates, ...)`: what a run leaves that was never stopped."""
 
     @functools.cache
-    def live(env, updates, **fields):
+    def run(env, updates, **fields):
         path = tmp_path_factory.mktemp("unbroken") / "run"
         train(config_of(env, updates, **fields), path)
-        return lived(path)
+        return left_by(path)
 
-    return live
+    return run
 
 
 def stop_at(updates, error):
@@ -102,14 +103,14 @@ def test_an_interrupted_run_goes_on_as_if_it_never_stopped(
         assert int(restore(Run.open(path))[2].updates) == stop  # Ctrl-C saves
         assert len(Run.open(path).metrics()) == stop
     train(config, path)
-    straight, broken = unbroken(env, updates), lived(path)
+    straight, broken = unbroken(env, updates), left_by(path)
     assert [line["updates"] for line in straight.lines] == list(range(1, updates + 1))
     assert broken.lines == straight.lines
     assert broken.state == straight.state
 
 
 @pytest.mark.parametrize(("stop", "saved"), [(1, None), (3, 2), (4, 4), (5, 4)])
-def test_a_killed_run_lives_again_what_it_had_not_saved(
+def test_a_killed_run_does_again_what_it_had_not_saved(
     config_of, unbroken, tmp_path, monkeypatch, stop, saved
 ):
     """A killed process saves nothing, and may tear the line it was writing."""
@@ -135,7 +136,7 @@ def test_a_killed_run_lives_again_what_it_had_not_saved(
     with open(path / METRICS, "a") as file:
         file.write('{"updates": 9, "env_st')
     train(config, path)
-    assert lived(path) == unbroken("bandit-n4-k2", 6)
+    assert left_by(path) == unbroken("bandit-n4-k2", 6)
 
 
 def test_a_resumed_run_keeps_the_rhythm_of_its_evaluations(config_of, unbroken, tmp_path):
@@ -144,7 +145,7 @@ def test_a_resumed_run_keeps_the_rhythm_of_its_evaluations(config_of, unbroken, 
     with pytest.raises(KeyboardInterrupt):
         train(config, path, stop_at(3, KeyboardInterrupt()))
     train(config, path)
-    assert lived(path) == unbroken("bandit-n4-k2", 6, **fields)
+    assert left_by(path) == unbroken("bandit-n4-k2", 6, **fields)
 
 
 def test_an_interrupt_during_an_evaluation_loses_no_line(
@@ -160,13 +161,13 @@ def test_an_interrupt_during_an_evaluation_loses_no_line(
         patch.setattr(sys.modules["trmrl.train"], "score", interrupted)
         train(config, path)
     train(config, path)
-    assert lived(path) == unbroken("bandit-n4-k2", 6, **fields)
+    assert left_by(path) == unbroken("bandit-n4-k2", 6, **fields)
 
 
 def test_another_seed_is_another_run(config_of, unbroken, tmp_path):
     """The comparison above can fail: another seed's run is another run."""
     path = tmp_path / "run"
     train(replace(config_of("bandit-n4-k2", 6), seed=1), path)
-    other, straight = lived(path), unbroken("bandit-n4-k2", 6)
+    other, straight = left_by(path), unbroken("bandit-n4-k2", 6)
     assert other.lines != straight.lines
     assert other.state != straight.state

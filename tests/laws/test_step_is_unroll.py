@@ -27,7 +27,7 @@ def rows():
     return token, jnp.asarray(start), jnp.asarray(valid)
 
 
-def lived(step, memory, token, start, valid):
+def stepped(step, memory, token, start, valid):
     """Step by step, an idle lane's memory put back by hand."""
     features = []
     for t in range(len(token)):
@@ -48,32 +48,34 @@ def compiled(request, shaken_core):
     return core, jax.jit(lambda *x: core.step(*x)), jax.jit(lambda *x: core.unroll(*x))
 
 
-@pytest.mark.parametrize("origin", ["empty", "lived"])
+@pytest.mark.parametrize("origin", ["empty", "stepped"])
 def test_unroll_is_scanned_step(compiled, origin):
     core, step, unroll = compiled
     never, always = jnp.zeros((T, B), bool), jnp.ones((T, B), bool)
     memory0, start_of = None, core.start(B)
-    if origin == "lived":
-        memory0, _ = lived(step, start_of, tokens(5, 1), never[:5], always[:5])
+    if origin == "stepped":
+        memory0, _ = stepped(step, start_of, tokens(5, 1), never[:5], always[:5])
         start_of = memory0
     token, start, valid = rows()
-    final, features = lived(step, start_of, token, start, valid)
-    seen = np.asarray(valid)
+    final, features = stepped(step, start_of, token, start, valid)
+    happened = np.asarray(valid)
 
     after, once = unroll(memory0, token, start, valid)
-    np.testing.assert_allclose(np.asarray(once)[seen], features[seen], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(once)[happened], features[happened], rtol=1e-5, atol=1e-5)
 
     chunked, parts = memory0, []
     for rows_of in (slice(0, 5), slice(5, 10), slice(10, 11)):
         chunked, part = unroll(chunked, token[rows_of], start[rows_of], valid[rows_of])
         parts.append(np.asarray(part))
-    np.testing.assert_allclose(np.concatenate(parts)[seen], features[seen], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        np.concatenate(parts)[happened], features[happened], rtol=1e-5, atol=1e-5
+    )
 
-    # What is remembered is the same wherever it can still be seen: live on and compare.
+    # What is remembered is the same wherever it can still show: step on and compare.
     more = tokens(6, 2)
-    _, expected = lived(step, final, more, never[:6], always[:6])
+    _, expected = stepped(step, final, more, never[:6], always[:6])
     for memory in (after, chunked):
-        _, found = lived(step, memory, more, never[:6], always[:6])
+        _, found = stepped(step, memory, more, never[:6], always[:6])
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 

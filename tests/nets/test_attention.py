@@ -11,16 +11,16 @@ HEADS = 3
 NOISE = np.random.default_rng(0)
 QUERY, KEY, VALUE = NOISE.normal(size=(2, 3, 6)), *NOISE.normal(size=(2, 2, 5, 6))
 MASK = NOISE.random((2, 3, 5)) < 0.6
-MASK[:, :, 0] = True  # every query sees something
+MASK[:, :, 0] = True  # every query attends to something
 
 
 def reference(query, key, value, mask):
-    """`softmax(q k' / sqrt(d_head)) v` over what the mask shows, one head and query at a time."""
+    """`softmax(q k' / sqrt(d_head)) v` over what the mask allows, one head and query at a time."""
     mixed, size = np.zeros(query.shape), query.shape[-1] // HEADS
     for b, q, head in np.ndindex(*query.shape[:2], HEADS):
-        part, shown = slice(head * size, (head + 1) * size), np.flatnonzero(mask[b, q])
-        weights = np.exp([query[b, q, part] @ key[b, s, part] / np.sqrt(size) for s in shown])
-        for weight, s in zip(weights / weights.sum(), shown, strict=True):
+        part, visible = slice(head * size, (head + 1) * size), np.flatnonzero(mask[b, q])
+        weights = np.exp([query[b, q, part] @ key[b, s, part] / np.sqrt(size) for s in visible])
+        for weight, s in zip(weights / weights.sum(), visible, strict=True):
             mixed[b, q, part] += weight * value[b, s, part]
     return mixed
 
@@ -51,7 +51,7 @@ def test_one_mask_serves_all_lanes():
     np.testing.assert_array_equal(attend(q, k, v, one, HEADS), attend(q, k, v, both, HEADS))
 
 
-def test_what_is_masked_has_no_say():
+def test_what_is_masked_has_no_effect():
     q, k, v = floats(QUERY, KEY, VALUE)
     mask = jnp.asarray(np.repeat(MASK[:, :1], 3, axis=1))
     hidden = ~mask[:, 0, :, None]

@@ -18,8 +18,11 @@ NEVER = jnp.zeros(2, bool)
 def test_published_token_sizes():
     """28 for half-cheetah (20 + 6 + 2), 37 for ant (27 + 8 + 2), 45 for Meta-World (39 + 4 + 2)."""
     for obs_size, num_actions, expected in ((20, 6, 28), (27, 8, 37), (39, 4, 45)):
-        assert token_size(EnvSpec("world", obs_size, Continuous(num_actions), 1, 1)) == expected
-    assert token_size(EnvSpec("arms", 1, Discrete(5), 1, 10)) == 8
+        assert (
+            token_size(EnvSpec("world", "test", obs_size, Continuous(num_actions), 1, 1))
+            == expected
+        )
+    assert token_size(EnvSpec("arms", "bandit", 1, Discrete(5), 1, 10)) == 8
 
 
 def test_a_token_is_obs_action_reward_and_boundary():

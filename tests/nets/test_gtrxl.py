@@ -10,7 +10,7 @@ import pytest
 
 from trmrl.nets.gtrxl import Gate, GTrXLConfig, GTrXLMemory
 
-D, T, WIDTH, HEADS, REACH = 4, 7, 8, 2, 4  # a row sees itself and three before it
+D, T, WIDTH, HEADS, REACH = 4, 7, 8, 2, 4  # a row attends to itself and three before it
 
 
 def array(x):
@@ -50,14 +50,14 @@ def attention(layer, rows, t):
     read = np.zeros(WIDTH)
     for head in range(HEADS):
         pick = lambda name, head=head: array(getattr(layer, name))[head]
-        q, seen = rows[t] @ pick("query"), range(max(0, t - REACH + 1), t + 1)
+        q, visible = rows[t] @ pick("query"), range(max(0, t - REACH + 1), t + 1)
         scores = []
-        for j in seen:
+        for j in visible:
             by_content = (q + pick("by_content")) @ (rows[j] @ pick("key"))
             by_distance = (q + pick("by_distance")) @ (wave(t - j) @ pick("relative"))
             scores.append((by_content + by_distance) / np.sqrt(WIDTH / HEADS))
         weights = np.exp(scores) / np.sum(np.exp(scores))
-        mixed = sum(w * (rows[j] @ pick("value")) for w, j in zip(weights, seen, strict=True))
+        mixed = sum(w * (rows[j] @ pick("value")) for w, j in zip(weights, visible, strict=True))
         read += mixed @ pick("out")
     return read
 
@@ -110,7 +110,7 @@ def test_gate_by_hand():
     np.testing.assert_allclose(gate(jnp.array([0.5]), jnp.array([0.1])), [expected], rtol=1e-5)
 
 
-def test_shut_gates_let_the_embedding_through(core, tokens, unroll):
+def test_with_shut_gates_features_are_the_embedding(core, tokens, unroll):
     biases = lambda c: [g.bias for b in c.blocks for g in (b.attention_gate, b.gate)]
     shut = eqx.tree_at(biases, core, [jnp.full(WIDTH, 40.0)] * 4)
     _, found = unroll(shut, None, tokens, NEVER, ALWAYS)

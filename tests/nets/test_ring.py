@@ -10,13 +10,13 @@ S, B, T = 3, 4, 6
 
 
 def numbered(num_rows, begin):
-    """Rows `[num_rows, B, 1]` that tell their number and lane: 100 * lane + number."""
+    """Rows `[num_rows, B, 1]` that hold their number and lane: 100 * lane + number."""
     number = begin + np.arange(num_rows)[:, None] + 100 * np.arange(B)[None]
     return jnp.asarray(number[..., None], jnp.float32)
 
 
-def lived(lists, rows, start, valid):
-    """What each lane's list holds after every row, and after them all."""
+def append(lists, rows, start, valid):
+    """Add rows to the lanes' lists; returns what each list holds after every row."""
     after = [[], [], [], []]
     for t in range(len(rows)):
         for lane in range(B):
@@ -27,7 +27,7 @@ def lived(lists, rows, start, valid):
     return after
 
 
-def test_a_ring_holds_the_newest_rows_and_knows_their_age():
+def test_a_ring_holds_the_newest_rows_by_age():
     held = jnp.zeros((1, S, 1))
     for p in range(5):
         now = jnp.array([p])
@@ -45,7 +45,7 @@ def test_a_chunk_against_lists(num_before):
     no = np.zeros((T, B), bool)
     for row in numbered(num_before, 0):
         rings = ring.write(rings, row, held)
-        lived(lists, row[None], no, ~no)
+        append(lists, row[None], no, ~no)
         held = held + 1
     rows = numbered(T, 50)
     start, valid = no.copy(), ~no
@@ -54,22 +54,22 @@ def test_a_chunk_against_lists(num_before):
     valid[:, 2] = [False, True, True, False, False, False]
     chunk = ring.chunk_of(jnp.asarray(start), jnp.asarray(valid), held)
     before = [list(x) for x in lists]
-    after = lived(lists, rows, start, valid)
+    after = append(lists, rows, start, valid)
 
     # In order, idle rows last, and back again.
     there = chunk.gather(rows)
     np.testing.assert_array_equal(chunk.scatter(there), rows)
     unrolled = np.asarray(chunk.unroll(rings))[..., 0]
     both = np.concatenate([unrolled, np.asarray(there)[..., 0]], axis=1)
-    sight = np.asarray(chunk.sight(S, reach=S))
+    visible = np.asarray(chunk.visible(S, reach=S))
     for lane in range(B):
         happened = np.flatnonzero(valid[:, lane])
         np.testing.assert_array_equal(there[lane, : len(happened)], rows[happened, lane])
         newest = before[lane][-S:]
         np.testing.assert_array_equal(unrolled[lane, S - len(newest) :], newest)
-        for i, seen in enumerate(after[lane]):
-            assert chunk.position[lane, i] == len(seen) - 1
-            assert both[lane, sight[lane, i]].tolist() == seen[-S:]
+        for i, remembered in enumerate(after[lane]):
+            assert chunk.position[lane, i] == len(remembered) - 1
+            assert both[lane, visible[lane, i]].tolist() == remembered[-S:]
         assert int(chunk.length[lane]) == len(lists[lane])
 
     # The ring after the chunk is the ring of one row at a time.
@@ -80,10 +80,10 @@ def test_a_chunk_against_lists(num_before):
             assert float(rolled[lane, age[lane] == a, 0][0]) == lists[lane][-1 - a]
 
 
-def test_without_a_memory_a_row_sees_the_chunk_alone():
+def test_without_a_memory_a_row_attends_to_the_chunk_alone():
     no = jnp.zeros((T, B), bool)
     chunk = ring.chunk_of(no, ~no, jnp.zeros(B, jnp.int32))
-    sight = np.asarray(chunk.sight(0, reach=2))[0]
-    assert sight.shape == (T, T)
+    visible = np.asarray(chunk.visible(0, reach=2))[0]
+    assert visible.shape == (T, T)
     for t in range(T):
-        assert np.flatnonzero(sight[t]).tolist() == [x for x in (t - 1, t) if x >= 0]
+        assert np.flatnonzero(visible[t]).tolist() == [x for x in (t - 1, t) if x >= 0]

@@ -20,7 +20,7 @@ def affine(linear, x):
 
 
 def dense(block, rows):
-    """Every row, with what a gated pair of filters of width two says of it appended."""
+    """Every row, with the output of a gated pair of filters of width two appended."""
     size = block.now.weight.shape[1] // 2
     out = []
     for t, x in enumerate(rows):
@@ -67,8 +67,8 @@ def test_unroll_and_step_by_definition(shake, first):
     @jax.jit
     def both(tokens):
         unrolled = core.unroll(None, tokens, never, always)[1]
-        lived = jax.lax.scan(lambda m, x: core.step(m, *x), core.start(1), (tokens, never))[1]
-        return unrolled, lived
+        stepped = jax.lax.scan(lambda m, x: core.step(m, *x), core.start(1), (tokens, never))[1]
+        return unrolled, stepped
 
     for found in both(tokens):
         np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4, atol=1e-5)
@@ -84,15 +84,15 @@ def test_dilations_reach_a_trial_back():
         assert sum(dilations(length, 1)) >= length - 1
 
 
-@pytest.mark.parametrize(("first", "felt"), [(1, [0, 1, 2, 3]), (2, [0, 2])])
-def test_published_dilations_are_blind_to_odd_distances(shake, first, felt):
+@pytest.mark.parametrize(("first", "reached"), [(1, [0, 1, 2, 3]), (2, [0, 2])])
+def test_published_dilations_never_reach_odd_distances(shake, first, reached):
     stack = shake(Convolutions(2, 3, dilations(4, first), key=jax.random.key(0)))
     no = jnp.zeros((4, 1), bool)
     chunk = ring.chunk_of(no, ~no, jnp.zeros(1, jnp.int32))
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 4, 2)), jnp.float32)
     slope = jax.jit(jax.jacobian(lambda x: stack.unroll(None, x, chunk)[0, -1]))(x)
     by_distance = np.abs(np.asarray(slope)).max(axis=(0, 1, 3))[::-1]
-    assert np.flatnonzero(by_distance).tolist() == felt
+    assert np.flatnonzero(by_distance).tolist() == reached
 
 
 def test_spec_sizes():

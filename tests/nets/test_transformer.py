@@ -47,7 +47,7 @@ def normalized(norm, x):
 
 
 def reference(encoder, tokens, reach=10**9):
-    """Every row's last-layer memory; a row sees the `reach` newest rows up to itself."""
+    """Every row's last-layer memory; a row attends to the `reach` newest rows up to itself."""
     rows = [
         affine(encoder.embedding, token) + wave(p, encoder.embedding.weight.shape[1])
         for p, token in enumerate(np.asarray(tokens, np.float64))
@@ -93,16 +93,16 @@ def test_a_window_slides_and_counts_positions_within_itself(shaken_core, name):
     never, always = jnp.zeros((T, 1), bool), jnp.ones((T, 1), bool)
     _, found = jax.jit(lambda *x: core.unroll(*x))(None, tokens, never, always)
     for t in range(T):
-        seen = tokens[max(0, t - 2) : t + 1, 0]  # a window of three
+        visible = tokens[max(0, t - 2) : t + 1, 0]  # a window of three
         np.testing.assert_allclose(
-            found[t, 0], reference(core.encoder, seen)[-1], rtol=1e-4, atol=1e-5
+            found[t, 0], reference(core.encoder, visible)[-1], rtol=1e-4, atol=1e-5
         )
 
 
 @pytest.mark.parametrize(
     ("name", "reach"), [("trial-whole", T), ("trial-short", 4), ("pre-norm", T)]
 )
-def test_a_trial_sees_its_capacity_and_counts_from_its_start(shaken_core, name, reach):
+def test_a_trial_attends_to_its_capacity_and_counts_from_its_start(shaken_core, name, reach):
     core, tokens = shaken_core(name, D, T), draw(T, 1, D)
     never, always = jnp.zeros((T, 1), bool), jnp.ones((T, 1), bool)
     _, found = jax.jit(lambda *x: core.unroll(*x))(None, tokens, never, always)
@@ -146,7 +146,7 @@ def test_a_step_writes_one_slot_of_each_ring(shaken_core):
 
 def test_published_policy_has_its_published_size():
     """Half-cheetah: 807,436 parameters in embedding, layers, head and log_std."""
-    spec = EnvSpec("half-cheetah", 20, Continuous(6), 200, 2)
+    spec = EnvSpec("half-cheetah", "locomotion", 20, Continuous(6), 200, 2)
 
     @eqx.filter_jit
     def build(key):

@@ -1,4 +1,4 @@
-"""Products of Gaussians against densities multiplied on a grid, and sums that forget the order."""
+"""Products of Gaussians against densities multiplied on a grid, and sums in any order."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -51,7 +51,7 @@ def test_of_nothing_it_is_the_prior():
     np.testing.assert_array_equal(variance, 1.0)
 
 
-def test_one_factor_is_itself_and_the_prior_is_none():
+def test_one_factor_is_itself_and_the_prior_is_not_a_factor():
     mean, variance = product(*sums(np.array([[2.0]]), np.array([[4.0]])))
     assert float(mean[0]) == pytest.approx(2.0)  # with the prior as a factor it would be 0.4
     assert float(variance[0]) == pytest.approx(4.0)

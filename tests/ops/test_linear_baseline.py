@@ -1,4 +1,4 @@
-"""The linear baseline against NumPy's own least squares, on the rows that happened alone."""
+"""The linear baseline against NumPy's own least squares, on the valid rows alone."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -84,7 +84,7 @@ def test_advantages_are_gae_over_numpys_predictions(task, gae_lambda):
             advantage = delta + gamma * gae_lambda * advantage
             after, expected[t, lane] = value[t, lane], advantage
     found = baseline_advantage(
-        *(jnp.asarray(np.where(lived, x, np.nan)) for x, lived in (
+        *(jnp.asarray(np.where(happened, x, np.nan)) for x, happened in (
             (obs, valid[..., None]), (reward, valid))),
         jnp.asarray(valid), gamma, gae_lambda,
     )  # fmt: skip

@@ -39,7 +39,7 @@ def test_scalars_too():
     assert float(moments.variance) == pytest.approx(14 / 3)
 
 
-def test_nothing_valid_teaches_nothing():
+def test_without_valid_rows_nothing_changes():
     before = Moments(jnp.array([1.0]), jnp.array([2.0]), jnp.asarray(3.0))
     after = add(before, jnp.full((4, 1), 9.0), jnp.zeros(4, bool))
     for one, two in zip((before.mean, before.variance, before.count),

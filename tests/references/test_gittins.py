@@ -32,7 +32,7 @@ def test_two_pulls_by_hand():
     assert two_pulls < index < two_pulls + 0.02
 
 
-def test_the_table_ends_where_it_says():
+def test_the_table_ends_at_the_last_pull():
     index = gittins_index(5, 0.9)
     assert index.shape == (6, 6)
     total = np.add.outer(np.arange(6), np.arange(6))

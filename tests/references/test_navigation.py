@@ -52,7 +52,7 @@ def test_bayes_optimal_of_a_small_room_is_what_recursion_finds(horizon, num_epis
     assert found == pytest.approx(expectimax(3, horizon, num_episodes), abs=1e-4)
 
 
-def test_rules_that_see_the_goal_earn_what_geometry_says():
+def test_rules_that_know_the_goal_earn_what_geometry_gives():
     score = {s.strategy: s for s in reference("dark-room", num_tasks=2000)}
     # Distance d from the center: 20 - d + 1 steps on the goal, and 20 at the center itself.
     every = np.stack(np.divmod(np.arange(81), 9), axis=1)
@@ -65,14 +65,14 @@ def test_rules_that_see_the_goal_earn_what_geometry_says():
     assert np.where(distance == 0, 20, 21 - distance).mean() == pytest.approx(16.54, abs=0.01)
 
 
-def test_the_sparse_point_s_oracle():
+def test_the_oracle_of_the_sparse_point():
     score = {s.strategy: s for s in reference("semicircle", num_tasks=2000)}
     assert score["oracle"].mean / 3 == pytest.approx(93.38, abs=0.1)
     score = {s.strategy: s for s in reference("point-robot-sparse", num_tasks=2000)}
     assert score["oracle"].mean / 6 == pytest.approx(13.4, abs=0.3)
 
 
-def test_the_key_s_oracle_takes_both_prizes_every_time():
+def test_the_oracle_of_key_to_door_takes_both_rewards_every_time():
     score = {s.strategy: s for s in reference("dark-key-to-door", num_tasks=100)}
     np.testing.assert_allclose(score["oracle"].total, 20.0)
     assert 0.5 < score["random"].mean < 5.0

@@ -58,7 +58,7 @@ def test_optimistic_planning_by_hand():
 def test_posteriors_by_hand():
     belief = Belief(*(np.zeros((1, 2, 1), np.float32) for _ in "ab"), np.zeros((1, 2, 1, 2)))
     belief.visits[0, 0, 0], belief.reward_sum[0, 0, 0] = 3, 6
-    belief.landed[0, 0, 0] = [1, 2]
+    belief.transitions[0, 0, 0] = [1, 2]
     np.testing.assert_allclose(belief.mean_reward()[0, :, 0], [6 / 4, 0])
     np.testing.assert_allclose(belief.mean_reward(prior=1.0)[0, :, 0], [7 / 4, 1])
     np.testing.assert_allclose(belief.mean_transition()[0, :, 0], [[2 / 5, 3 / 5], [1 / 2, 1 / 2]])

@@ -43,8 +43,8 @@ def test_curves_stand_over_steps_and_over_seconds(make_run, axes_of, tmp_path):
     path = draw(runs, tmp_path / "x.png")
     assert path.read_bytes().startswith(PNG)
     ((steps, clock),) = axes_of
-    first, first_dots, _, second_dots, _, mean, other, _ = steps.lines
-    assert line(first) == ([8, 16, 24], [2.0, 2.0, 2.0])  # it lived [1, 3] every time
+    first, _, _, first_dots, second_dots, mean, other, _ = steps.lines
+    assert line(first) == ([8, 16, 24], [2.0, 2.0, 2.0])  # it had [1, 3] every time
     assert line(first_dots) == ([8, 24], [1.5, 3.5])
     assert line(second_dots) == ([8, 24], [2.5, 6.5])
     assert line(mean) == ([8, 24], [2.0, 5.0])
@@ -52,8 +52,7 @@ def test_curves_stand_over_steps_and_over_seconds(make_run, axes_of, tmp_path):
     (band,) = steps.collections
     corners = {tuple(corner) for corner in band.get_paths()[0].vertices.tolist()}
     assert corners == {(8, 1.5), (8, 2.5), (24, 3.5), (24, 6.5)}
-    told = steps.get_legend()
-    assert [text.get_text() for text in told.get_texts()] == ["a", "b"]
+    assert [text.get_text() for text in steps.get_legend().get_texts()] == ["a", "b"]
     # Over seconds both seeds are known from 2 to 4 s: 2, 2.5 and 3 of the first are interpolated.
     assert line(clock.lines[5]) == ([2, 4], [(2.0 + 2.5) / 2, (3.0 + 6.5) / 2])
     assert "wall-clock" in clock.get_xlabel()
@@ -66,21 +65,22 @@ def test_without_seconds_there_is_one_panel(make_run, axes_of, tmp_path):
 
 
 def test_adaptation_stands_over_what_the_task_had_cost(make_run, evaluation, axes_of, tmp_path):
-    """Of two seeds; what was sampled, of another split or told earlier does not count."""
-    told = lambda mean: {"mean": mean, "ci95_low": mean, "ci95_high": mean}
+    """Of two seeds; what was sampled, of another split or evaluated earlier does not count."""
+    summary = lambda mean: {"mean": mean, "ci95_low": mean, "ci95_high": mean}
     runs = [make_run(f"a-s{seed}", [(8, 1.0, None)], seed=seed) for seed in range(2)]
     runs.append(make_run("b-s0", [(8, 1.0, None)], clip=1))
     for run, mean in zip(runs[:2], ([1.0, 5.0], [3.0, 9.0]), strict=True):
         returns = [mean, mean]
-        fields = {"experience": [0.0, 200.0], "return_per_episode": told(mean)}
+        fields = {"experience": [0.0, 200.0], "return_per_episode": summary(mean)}
         run.write_evaluation("test", evaluation(returns, **fields))
-        wrong = fields | {"return_per_episode": told([99.0, 99.0])}
+        wrong = fields | {"return_per_episode": summary([99.0, 99.0])}
         run.write_evaluation("early", evaluation(returns, **wrong, env_steps=1))
         run.write_evaluation("ood", evaluation(returns, **wrong, split="ood"))
         run.write_evaluation("sampled", evaluation(returns, **wrong, explore=True))
     runs[2].write_evaluation("test", evaluation([[1.0, 2.0]]))  # by an older program
     draw(runs, tmp_path / "x.png")
-    ((_, _, trial),) = axes_of
+    ((steps, _, trial),) = axes_of
+    assert trial.get_ylim() == steps.get_ylim()
     (mean,) = trial.lines
     assert line(mean) == ([0.0, 200.0], [2.0, 7.0])
     assert "before the episode" in trial.get_xlabel()
@@ -89,7 +89,23 @@ def test_adaptation_stands_over_what_the_task_had_cost(make_run, evaluation, axe
     assert corners == {(0.0, 1.0), (0.0, 3.0), (200.0, 5.0), (200.0, 9.0)}
 
 
-def test_curves_meet_on_the_costs_they_share():
+def test_success_has_a_panel_where_any_run_logged_it(make_run, axes_of, tmp_path):
+    runs = [
+        make_run("a-s0", [(8, 1.0, [9.0], [0.0, 0.5]), (16, 2.0, [9.0], [0.5, 1.0])]),
+        make_run("a-s1", [(8, 1.0, [9.0], [0.5, 1.0]), (16, 2.0, [9.0], [1.0, 1.0])], seed=1),
+        make_run("b-s0", [(8, 1.0, [9.0])], clip=1),
+    ]
+    draw(runs, tmp_path / "x.png")
+    ((steps, clock, success),) = axes_of
+    first_dots, second_dots, mean = success.lines
+    assert line(first_dots) == ([8, 16], [0.25, 0.75])
+    assert line(second_dots) == ([8, 16], [0.75, 1.0])
+    assert line(mean) == ([8, 16], [0.5, 0.875])
+    assert success.get_xlabel() == "env steps" and "success" in success.get_ylabel()
+    assert success.get_ylim() == (-0.02, 1.02) != steps.get_ylim() == clock.get_ylim()
+
+
+def test_curves_are_compared_at_the_costs_they_share():
     x, scores = on_one_grid(
         [
             (np.asarray([0.0, 10.0, 30.0]), np.asarray([0.0, 1.0, 2.0])),

@@ -19,8 +19,16 @@ def runs(make_run):
     ]
 
 
+def test_any_score_of_the_metrics_has_a_history(make_run):
+    run = make_run("x", [(8, 1.0, [1.0], [0.0, 1.0]), (16, 2.0, [3.0]), (24, 3.0, [5.0], [1.0])])
+    history = evaluated(run, "test_success")
+    assert history is not None and history.seconds is not None
+    assert (history.env_steps.tolist(), history.seconds.tolist()) == ([8, 24], [1.0, 3.0])
+    assert history.score.tolist() == [0.5, 1.0]
+
+
 def test_costs_are_equal_and_scores_the_last_within_them(runs):
-    """All reached 20 steps, and 9 s: `slow` had then lived 10 steps, `fast` 40."""
+    """All reached 20 steps, and 9 s: `slow` had then trained for 10 steps, `fast` for 40."""
     assert rows(runs) == [
         ["somewhere", "slow", "2", "20", "6.00 (5.00 to 7.00)",
          "9", "3.00 (2.00 to 4.00)", "10"],

@@ -11,7 +11,7 @@ def test_runs_are_grouped_by_all_of_their_config_but_the_seed(make_run):
     assert [e.runs for e in found] == [{1: one[1], 0: one[0]}, {0: other}]
 
 
-def test_the_oracle_lives_in_the_same_world_but_is_another_experiment(make_run):
+def test_the_oracle_is_in_the_same_world_but_another_experiment(make_run):
     found = experiments([make_run("a"), make_run("b", env="somewhere+task")])
     assert [(e.label, e.env) for e in found] == [("a", "somewhere"), ("b", "somewhere")]
 
@@ -22,7 +22,7 @@ def test_a_seed_counts_once(make_run):
     assert found.runs == {0: run}
 
 
-def test_names_that_two_experiments_share_are_told_with_their_folders(make_run):
+def test_names_that_two_experiments_share_stand_with_their_folders(make_run):
     runs = [make_run("first/x-s0"), make_run("second/x-s0", clip=0.3), make_run("y-s0", clip=1)]
     assert [e.label for e in experiments(runs)] == ["first/x-s0", "second/x-s0", "y"]
 

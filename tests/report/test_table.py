@@ -1,4 +1,4 @@
-"""A table tells every stored evaluation of the runs it is given, and nothing else."""
+"""A table shows every stored evaluation of the runs it is given, and nothing else."""
 
 import pytest
 
@@ -26,14 +26,34 @@ def test_short_trials_show_every_episode(run, evaluation):
 
 
 def test_long_trials_show_their_sum(run, evaluation):
-    """Sums 4 and 8: mean 6, standard error 2, and 1.96 of those either way."""
+    """Sums 4 and 8: mean 6; a resample repeats either with a chance of 1/4."""
     run.write_evaluation("test", evaluation([[1.0] * 4, [2.0] * 4]))
-    told = lambda: table([run]).splitlines()[-1].split(" | ")[-1]
-    assert told() == "6.000 ± 3.920 a trial (1.50, 1.50, 1.50, 1.50) |"
+    shown = lambda: table([run]).splitlines()[-1].split(" | ")[-1]
+    assert shown() == "6.000 (4.000 to 8.000) a trial (1.50, 1.50, 1.50, 1.50) |"
     run.write_evaluation("test", evaluation([[1.0] * 4]))
-    assert told() == "4.000 ± 0.000 a trial (1.50, 1.50, 1.50, 1.50) |"
+    assert shown() == "4.000 a trial (1.00, 1.00, 1.00, 1.00) |"
     run.write_evaluation("test", evaluation([[1.0] * 11]))
-    assert told() == "11.000 ± 0.000 a trial |"
+    assert shown() == "11.000 a trial |"
+
+
+def test_success_has_columns_where_any_evaluation_has_it(run, evaluation):
+    run.write_evaluation("test", evaluation([[1.0, 2.0]] * 2, success=[[0.0, 1.0]] * 2))
+    run.write_evaluation("test-4", evaluation([[1.0] * 4] * 2, success=[[0.0] * 4, [1.0] * 4]))
+    run.write_evaluation("test-11", evaluation([[1.0] * 11] * 2, success=[[0.5] * 11] * 2))
+    run.write_evaluation("test-old", evaluation([[1.0]]))
+    header, _, *rows = [line[2:-2].split(" | ") for line in table([run]).splitlines()]
+    assert header[-3:] == ["return", "success", "success at the end"]
+    many, few, old, two = (row[-2:] for row in rows)
+    assert two == [
+        "0.50 (0.25 to 0.75), then 0.50 (0.25 to 0.75)",
+        "0.25 (0.12 to 0.38), then 0.25 (0.12 to 0.38)",
+    ]
+    assert few == [
+        "0.50 (0.00 to 1.00) an episode (0.50, 0.50, 0.50, 0.50)",
+        "0.25 (0.00 to 0.50) an episode (0.25, 0.25, 0.25, 0.25)",
+    ]
+    assert many == ["0.50 (0.50 to 0.50) an episode", "0.25 (0.25 to 0.25) an episode"]
+    assert old == ["", ""]
 
 
 def test_nothing_evaluated_is_said(run):
@@ -41,8 +61,12 @@ def test_nothing_evaluated_is_said(run):
         table([run])
 
 
-def test_a_damaged_evaluation_is_said(run, evaluation):
+def test_a_damaged_evaluation_is_refused_in_one_line(run, evaluation):
     path = run.write_evaluation("test", evaluation([[1.0]]))
-    path.write_text(path.read_text()[:30])
+    whole = path.read_text()
+    path.write_text(whole[:30])
     with pytest.raises(TrmrlError, match="mine-s3.*test.json is damaged"):
+        table([run])
+    path.write_text(whole.replace("12000", '"many"'))
+    with pytest.raises(TrmrlError, match="test.json is damaged: the field 'env_steps' is 'many'"):
         table([run])

@@ -1,39 +1,40 @@
 """Agents that adapt by gradient: MAML, and its kin by PPO and ProMP.
 
 Weights are learned from which one policy-gradient step, on a few rollouts of a new task, leads to a
-good policy for it (Finn et al., 2017). Several lanes live on each task and share its fast weights.
-Lives here: acting, the inner step, and the trial relived for the outer step. Does not live here:
-the outer step (`_outer.py`), the baseline, or the mathematics of trust regions (`ops/`).
+good policy for it (Finn et al., 2017). Several lanes work on each task and share its fast weights.
+The outer step is `learners/outer.py`.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int, Shaped
 
-from trmrl.agents._base import AbstractAgent
-from trmrl.agents._outer import (
+from trmrl.agents.base import AbstractAgent, TaskPlan
+from trmrl.learners.outer import (
     AbstractOuter,
     Batch,
-    Reading,
+    Readapted,
     Rollouts,
     TRPOConfig,
     surrogate_loss,
 )
-from trmrl.agents._ppo import mean, standardize
 from trmrl.nets.heads import HeadConfig, PolicyHead, policy_head
 from trmrl.ops.linear_baseline import baseline_advantage
+from trmrl.ops.masked import mean, standardize
+from trmrl.settings import field
 from trmrl.types import (
     Decision,
     EnvSpec,
+    LaneKeys,
+    Learner,
     Metrics,
     PRNGKey,
     Timestep,
-    TrainState,
     Trajectory,
-    TrmrlError,
+    Trial,
 )
 
 
@@ -47,7 +48,7 @@ class FastWeights:
 
     @property
     def num_tasks(self) -> int:
-        """The tasks lived on, `M`."""
+        """How many tasks there are, `M`."""
         return jax.tree.leaves(self.policy)[0].shape[0]
 
 
@@ -56,44 +57,47 @@ class MAML(AbstractAgent):
 
     The model is the policy that tasks begin with; memory is one such policy per task, `[M, ...]`.
     The first `exploration_episodes` of a trial are sampled even where modes are asked for: the
-    policy's gradient is zero at its mode, which tells an adaptation nothing.
+    policy's gradient is zero at its mode, from which nothing can be adapted to.
 
-    action_scale: what the policy calls 1 moves a world's continuous action by `1 / action_scale`;
-    log-probabilities are in the policy's units. gamma, gae_lambda: of advantages, over a linear
-    baseline fitted per task and episode. inner_rate, num_inner_steps: of the gradient steps between
-    two episodes, on `log pi` times advantage or on the ratio times advantage (`inner_loss`): the
-    same gradient, another curvature. first_order: the outer gradient takes inner gradients for
-    constants. exploration_coef: E-MAML's credit to the episodes before the last adaptation, for
-    what followed it (Stadie et al., 2018).
+    Inner steps ascend `log pi` times advantage, or the ratio times advantage (`inner_loss`): the
+    same gradient, another curvature. Advantages are over a linear baseline fitted per task and
+    episode. exploration_coef: E-MAML's credit to the episodes before the last adaptation, for what
+    followed it (Stadie et al., 2018).
     """
 
-    num_tasks: ClassVar[int] = 0  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    lanes_per_task: int = 20
-    exploration_episodes: int = 1
+    exploration_episodes: int = field(1, low=0)
     head: HeadConfig = HeadConfig(last_gain=1.0, init_std=1.0)
-    action_scale: float = 10.0
-    gamma: float = 0.99
-    gae_lambda: float = 1.0
+    # What the policy calls 1 moves a continuous action by 1 / action_scale; log-probabilities are
+    # in the policy's units.
+    action_scale: float = field(10.0, low=1e-6)  # of the policy's units to the world's
+    gamma: float = field(0.99, low=0, high=1)  # discount per step
+    gae_lambda: float = field(1.0, low=0, high=1)  # discount of advantage estimates, beside gamma
     inner_loss: Literal["log_prob", "ratio"] = "log_prob"
-    inner_rate: float = 0.1
-    num_inner_steps: int = 1
-    first_order: bool = False
-    exploration_coef: float = 0.0
+    inner_rate: float = field(0.1, low=0)  # step size between two episodes
+    num_inner_steps: int = field(1, low=1)  # between two episodes
+    first_order: bool = False  # the outer gradient takes inner gradients for constants
+    exploration_coef: float = field(0.0, low=0)
     outer: AbstractOuter = TRPOConfig()
+    plan: TaskPlan = TaskPlan(lanes_per_task=20)
 
-    def init(self, spec: EnvSpec, *, key: PRNGKey) -> TrainState:
+    def check(self, spec: EnvSpec) -> str | None:
+        """Return a complaint where no episode follows an adaptation."""
+        if spec.num_episodes < 2:
+            return (
+                "outer learns from what follows an adaptation: "
+                f"num_episodes is {spec.num_episodes}, expected 2 or more"
+            )
+        return None
+
+    def init(self, spec: EnvSpec, *, key: PRNGKey) -> Learner:
         """Return fresh weights for worlds like `spec`."""
-        policy_key, state_key = jax.random.split(key)
+        policy_key, _ = jax.random.split(key)
         policy = policy_head(spec.obs_size, spec.action_space, self.head, key=policy_key)
-        zero = jnp.zeros((), jnp.int32)
-        return TrainState(
-            policy, self.outer.start(policy), None, state_key, env_steps=zero, updates=zero
-        )
+        return Learner(policy, self.outer.start(policy))
 
     def start(self, model: PolicyHead, num_lanes: int) -> FastWeights:
-        """Return the learned weights for every task; fewer lanes than a task's live on one."""
-        num_tasks = self._share(num_lanes)
+        """Return the learned weights for every task; fewer lanes than a task's are all on one."""
+        num_tasks = self.plan.groups(num_lanes)
         alike = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_tasks, *x.shape)), model)
         return FastWeights(alike, jnp.int32(0))
 
@@ -104,7 +108,7 @@ class MAML(AbstractAgent):
         timestep: Timestep,
         *,
         explore: bool,
-        key: PRNGKey,
+        key: LaneKeys,
     ) -> tuple[FastWeights, Decision]:
         """Answer from each task's fast weights, and leave them as they are."""
         del model
@@ -118,82 +122,60 @@ class MAML(AbstractAgent):
         action = _scale(sample, 1.0 / self.action_scale)
         return memory, Decision(action, policy.log_prob(sample), nothing)
 
-    def adapt(
-        self, model: PolicyHead, memory: FastWeights, episode: Trajectory, *, key: PRNGKey
-    ) -> FastWeights:
-        """Return each task's weights after the inner steps on what its own lanes lived."""
-        del model, key
+    def adapt(self, model: PolicyHead, memory: FastWeights, episode: Trajectory) -> FastWeights:
+        """Return each task's weights after the inner steps on its own lanes' episode."""
+        del model
         rollouts = self._rollouts(episode, memory.num_tasks)
         policy = jax.vmap(self._inner_steps)(memory.policy, rollouts)
         return FastWeights(policy, memory.num_episodes + 1)
 
-    def update(self, train_state: TrainState, trial: Trajectory) -> tuple[TrainState, Metrics]:
-        """Take one outer step on a trial `[K, H, B]`: adapt on all episodes but the last."""
-        policy, trial = train_state.model, jax.tree.map(jnp.asarray, trial)
-        key, outer_key = jax.random.split(train_state.key)
-        batch = self._batch(policy, trial)
-        read = jax.vmap(self._read, in_axes=(None, 0))
+    def update(
+        self, learner: Learner, trial: Trial, *, env_steps: Float[jax.Array, ""], key: PRNGKey
+    ) -> tuple[Learner, Metrics]:
+        """Take one outer step on a trial: adapt on all episodes but the last."""
+        policy, rows = learner.model, jax.tree.map(jnp.asarray, trial.rows)
+        batch = self._batch(policy, rows)
+        readapt = jax.vmap(self._readapt, in_axes=(None, 0))
         policy, optimizer, outer_metrics = self.outer.step(
-            read,
-            policy,
-            train_state.optimizer,
-            batch,
-            env_steps=train_state.env_steps,
-            key=outer_key,
+            readapt, policy, learner.optimizer, batch, env_steps=env_steps, key=key
         )
-        after = read(policy, batch)
+        after = readapt(policy, batch)
         metrics = {
             "policy_loss": surrogate_loss(after, batch),  # about 0 before the step
             "kl": after.kl_after.mean(),
             "kl_before_adapting": after.kl_before.mean(),
             "entropy": after.entropy.mean(),
         }
-        state = TrainState(
-            model=policy,
-            optimizer=optimizer,
-            replay=None,
-            key=key,
-            env_steps=train_state.env_steps + trial.valid.sum(dtype=jnp.int32),
-            updates=train_state.updates + 1,
-        )
-        return state, outer_metrics | metrics
-
-    def _share(self, num_lanes: int) -> int:
-        """Return how many tasks so many lanes live on."""
-        if num_lanes > self.lanes_per_task and num_lanes % self.lanes_per_task:
-            raise TrmrlError(
-                f"{num_lanes} lanes, expected a multiple of {self.lanes_per_task}, a task's lanes"
-            )
-        return max(num_lanes // self.lanes_per_task, 1)
+        return Learner(policy, optimizer), outer_metrics | metrics
 
     def _rollouts(self, episode: Trajectory, num_tasks: int) -> Rollouts:
         """Return an episode `[H, B]` as `M` tasks' rollouts, `[M, H, R]`."""
         valid = jnp.asarray(episode.valid)
 
         def by_task(x: jax.Array) -> jax.Array:
-            happened = valid.reshape(valid.shape + (1,) * (x.ndim - 2))
-            x = jnp.where(happened, x, jnp.zeros_like(x))
+            mask = valid.reshape(valid.shape + (1,) * (x.ndim - 2))
+            x = jnp.where(mask, x, jnp.zeros_like(x))
             return jnp.moveaxis(x.reshape((len(x), num_tasks, -1, *x.shape[2:])), 1, 0)
 
         decision, outcome = jax.tree.map(jnp.asarray, (episode.decision, episode.outcome))
         obs, reward = by_task(jnp.asarray(episode.timestep.obs)), by_task(outcome.reward)
-        lived = by_task(valid)
+        happened = by_task(valid)
         estimate = jax.vmap(baseline_advantage, in_axes=(0, 0, 0, None, None))
-        advantage = estimate(obs, reward, lived, self.gamma, self.gae_lambda)
+        advantage = estimate(obs, reward, happened, self.gamma, self.gae_lambda)
         return Rollouts(
             obs,
             _scale(by_task(decision.action), self.action_scale),
             by_task(decision.log_prob),
             reward,
-            jax.vmap(standardize)(advantage, lived),
-            lived,
+            jax.vmap(standardize)(advantage, happened),
+            happened,
         )
 
-    def _batch(self, policy: PolicyHead, trial: Trajectory) -> Batch:
-        """Return a trial `[K, H, B]` as tasks, and the policies that lived it."""
-        num_tasks = self._share(trial.valid.shape[-1])
-        rollouts = jax.vmap(lambda e: self._rollouts(e, num_tasks), out_axes=1)(trial)
-        before, after = jax.vmap(self._relive, in_axes=(None, 0))(policy, rollouts)
+    def _batch(self, policy: PolicyHead, rows: Trajectory) -> Batch:
+        """Return rows `[K, H, B]` by task, and the policies that acted in them."""
+        num_tasks = self.plan.groups(rows.valid.shape[-1])
+        rollouts = jax.vmap(lambda e: self._rollouts(e, num_tasks), out_axes=1)(rows)
+        before, after = jax.vmap(self._policies, in_axes=(None, 0))(policy, rollouts)
         return Batch(rollouts, before, after, _credit(rollouts))
 
     def _inner_loss(self, policy: PolicyHead, rollouts: Rollouts) -> Float[jax.Array, ""]:
@@ -212,7 +194,7 @@ class MAML(AbstractAgent):
             policy = jax.tree.map(lambda w, g: w - self.inner_rate * g, policy, gradient)
         return policy
 
-    def _relive(self, policy: PolicyHead, rollouts: Rollouts) -> tuple[Any, Any]:
+    def _policies(self, policy: PolicyHead, rollouts: Rollouts) -> tuple[Any, Any]:
         """Return who acts in a task's `K` episodes if it begins with `policy`.
 
         Distributions `[K - 1, H, R]` of all episodes but the last, then `[H, R]` of the last.
@@ -224,14 +206,14 @@ class MAML(AbstractAgent):
         policy, before = jax.lax.scan(episode, policy, jax.tree.map(lambda x: x[:-1], rollouts))
         return before, policy(rollouts.obs[-1])
 
-    def _read(self, policy: PolicyHead, batch: Batch) -> Reading:
-        """Return what `policy` says of one task's part of a batch."""
-        before, after = self._relive(policy, batch.rollouts)
+    def _readapt(self, policy: PolicyHead, batch: Batch) -> Readapted:
+        """Return what `policy` computes for one task's part of a batch."""
+        before, after = self._policies(policy, batch.rollouts)
         early, last = (
             jax.tree.map(lambda x, part=part: x[part], batch.rollouts) for part in (slice(-1), -1)
         )
         explored = mean(before.log_prob(early.action), early.valid)
-        return Reading(
+        return Readapted(
             log_ratio=after.log_prob(last.action) - last.log_prob,
             kl_before=mean(batch.old_before.kl(before), early.valid),
             kl_after=mean(batch.old_after.kl(after), last.valid),

@@ -1,13 +1,11 @@
 """PEARL (Rakelly et al., 2019): a posterior over tasks, sampled anew for every episode, and SAC.
 
-What an agent carries is a belief about its task, a product of Gaussian factors, one per transition
-lived; acting reads one sample of it. Lives here: acting, adapting, and what a trial teaches. Does
-not live here: the mathematics (`ops/gaussian_product.py`, `ops/sac.py`), or stored experience
-(`_replay.py`).
+What an agent carries is a belief about its task, a product of Gaussian factors, one per transition;
+acting reads one sample of it.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -15,8 +13,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int
 
-from trmrl.agents._base import AbstractAgent
-from trmrl.agents._replay import (
+from trmrl.agents.base import AbstractAgent, TaskPlan
+from trmrl.learners.descent import OptimizerConfig
+from trmrl.learners.replay import (
     Replay,
     Transitions,
     clear,
@@ -25,21 +24,23 @@ from trmrl.agents._replay import (
     store,
     transitions,
 )
-from trmrl.agents._sgd import OptimizerConfig
 from trmrl.nets.distributions import Gaussian, Squashed
 from trmrl.nets.linear import MLP
 from trmrl.ops.gaussian_product import factor, kl_to_prior, product
 from trmrl.ops.sac import soft_value, value_target
+from trmrl.settings import field
 from trmrl.types import (
     Continuous,
     Decision,
     EnvSpec,
+    LaneKeys,
+    Learner,
     Memory,
     Metrics,
     PRNGKey,
     Timestep,
-    TrainState,
     Trajectory,
+    Trial,
     TrmrlError,
 )
 
@@ -49,7 +50,7 @@ LOG_STD = -20.0, 2.0  # of the normal under the policy's tangent, as published
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Belief:
-    """What a lane knows of its task, and the guess it acts on in this episode."""
+    """What a lane knows of its task, and the sample it acts on in this episode."""
 
     precision: Float[jax.Array, "B L"]  # sums over the transitions taken in so far
     weighted: Float[jax.Array, "B L"]
@@ -58,7 +59,7 @@ class Belief:
 
 
 class Model(eqx.Module):
-    """Everything that learns: `encoder` and `actor` act; the critics and what they pursue teach."""
+    """Everything that learns; `encoder` and `actor` act, the critics train them."""
 
     encoder: MLP
     actor: MLP
@@ -73,59 +74,68 @@ class Stored:
     """Experience of the training tasks."""
 
     everything: Replay
-    context: Replay  # of a task's latest trial alone: what its belief is drawn from in learning
+    context: Replay  # of a task's latest trial alone: what its belief is inferred from in learning
 
 
 class PEARL(AbstractAgent):
     """Posterior sampling, and soft actor-critic on stored experience.
 
-    num_tasks: trained on, a ring of which every trial meets the next ones. latent: dimensions of
-    z. The first `prior_episodes` of a trial act on z from the prior, later ones on z from the
+    The first `prior_episodes` of a trial act on z from the prior, later ones on z from the
     posterior given all before. `context_episodes`, the first of a task's latest trial, are what
-    its posterior is inferred from in learning, by `context_size` rows drawn from them;
-    `context_next_obs` shows the encoder successors too. With `context_prefix` they are drawn from a
-    beginning of that trial, of any length, and the factor of each counts as often as makes the
-    precision that of the whole beginning: what acting will have, early and late; without, as
-    published, from the whole and counted once.
+    its posterior is inferred from in learning, by `context_size` rows drawn from them. With
+    `context_prefix` they are drawn from a beginning of that trial, of any length, and the factor of
+    each counts as often as makes the precision that of the whole beginning: what acting will have,
+    early and late; without, as published, from the whole and counted once.
 
     An update stores its trial and takes `num_steps` gradient steps, each on `batch_size` rows of
-    each of `meta_batch` tasks met so far; the first `warm_updates` only store. `capacity` rows of a
-    task are kept. tau: by which target critics follow in a step. kl_coef: of the divergence from
-    the prior, summed over the tasks of a step, as published. actor_penalty: on squares of the
-    policy's mean and log deviation, before the tangent. Critics learn from a world's denser reward,
-    where it has one, if `dense_critics`. Rewards are multiplied by `reward_scale`; the temperature
-    is 1, or tuned to an entropy of minus one nat an action if `tune_temperature`.
+    each of `meta_batch` tasks that have any. Critics learn from a world's denser reward, where it
+    has one, if `dense_critics`. The temperature is 1, or tuned to an entropy of minus one nat an
+    action if `tune_temperature`.
 
     In the published code a value network and its slow copy stand where here the slow copies of both
     critics do, with the policy's own action in the successor (Haarnoja et al., 2018b).
     """
 
-    lanes_per_task: ClassVar[int] = 1  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    num_tasks: int = 100
-    latent: int = 5
-    prior_episodes: int = 2
-    context_episodes: int = 2
-    context_size: int = 100
-    context_next_obs: bool = False
-    context_prefix: bool = False
-    encoder_hidden: tuple[int, ...] = (200, 200, 200)
-    hidden: tuple[int, ...] = (300, 300, 300)
-    capacity: int = 10_000
-    warm_updates: int = 0
-    num_steps: int = 2_000
-    meta_batch: int = 16
-    batch_size: int = 256
+    latent: int = field(5, low=1)  # dimensions of z
+    prior_episodes: int = field(2, low=0)  # of a trial, on z from the prior
+    context_episodes: int = field(2, low=1)  # of a task's latest trial, inferred from in learning
+    context_size: int = field(100, low=1)  # rows drawn from them
+    context_next_obs: bool = False  # the encoder reads successors too
+    context_prefix: bool = False  # rows come from a beginning of that trial, of any length
+    encoder_hidden: tuple[int, ...] = field((200, 200, 200), low=1)  # widths
+    hidden: tuple[int, ...] = field((300, 300, 300), low=1)  # widths of actor and critics
+    capacity: int = field(10_000, low=1)  # rows kept of a task
+    warm_steps: int = field(0, low=0)  # env steps that are stored before the first gradient step
+    num_steps: int = field(2_000, low=1)  # gradient steps of an update
+    meta_batch: int = field(16, low=1)  # tasks in a gradient step
+    batch_size: int = field(256, low=1)  # rows of each of them
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=3e-4, max_grad_norm=0.0)
-    gamma: float = 0.99
-    tau: float = 0.005
-    kl_coef: float = 0.1
-    actor_penalty: float = 1e-3
-    dense_critics: bool = False
-    reward_scale: float = 5.0
+    gamma: float = field(0.99, low=0, high=1)  # discount per step
+    tau: float = field(0.005, low=0, high=1)  # by which target critics follow in a step
+    kl_coef: float = field(0.1, low=0)  # of the divergence from the prior, summed over tasks
+    actor_penalty: float = field(1e-3, low=0)  # on the policy's squared mean and log deviation
+    dense_critics: bool = False  # critics learn from a world's denser reward
+    reward_scale: float = field(5.0, low=0)  # multiplies rewards
     tune_temperature: bool = False
+    plan: TaskPlan = TaskPlan(num_tasks=100)
 
-    def init(self, spec: EnvSpec, *, key: PRNGKey) -> TrainState:
+    def check(self, spec: EnvSpec) -> str | None:
+        """Return a complaint where stores cannot hold a trial, or tasks are not a fixed set."""
+        rows = spec.num_episodes * spec.horizon
+        if self.capacity < rows:
+            return f"capacity is {self.capacity}, less than the {rows} steps of a trial"
+        if self.context_episodes > spec.num_episodes:
+            return (
+                f"context_episodes is {self.context_episodes}, "
+                f"more than the {spec.num_episodes} of a trial"
+            )
+        if self.plan.num_tasks < 1:
+            return "plan.num_tasks is 0, expected 1 or more: experience is stored by task"
+        if self.plan.lanes_per_task != 1:
+            return f"plan.lanes_per_task is {self.plan.lanes_per_task}, expected 1"
+        return None
+
+    def init(self, spec: EnvSpec, *, key: PRNGKey) -> Learner:
         """Return fresh weights and empty stores for worlds like `spec`.
 
         Raises `TrmrlError` unless actions are continuous.
@@ -147,12 +157,10 @@ class PEARL(AbstractAgent):
             jnp.zeros(()),
         )
         stored = Stored(
-            empty_replay(self.num_tasks, self.capacity, spec),
-            empty_replay(self.num_tasks, self.context_episodes * spec.horizon, spec),
+            empty_replay(self.plan.num_tasks, self.capacity, spec),
+            empty_replay(self.plan.num_tasks, self.context_episodes * spec.horizon, spec),
         )
-        zero = jnp.zeros((), jnp.int32)
-        optimizer = self.optimizer.transform().init(_parts(model))
-        return TrainState(model, optimizer, stored, keys[4], env_steps=zero, updates=zero)
+        return Learner(model, self.optimizer.start(_parts(model)), stored)
 
     def start(self, model: Model, num_lanes: int) -> Memory:
         """Return a belief with nothing in it; its first z is drawn when it first acts."""
@@ -161,22 +169,21 @@ class PEARL(AbstractAgent):
         return Belief(nothing, nothing, nothing, jnp.zeros(num_lanes, jnp.int32))
 
     def act(
-        self, model: Model, memory: Belief, timestep: Timestep, *, explore: bool, key: PRNGKey
+        self, model: Model, memory: Belief, timestep: Timestep, *, explore: bool, key: LaneKeys
     ) -> tuple[Belief, Decision]:
         """Answer with the policy's action for this episode's z, which is a sample either way."""
-        z_key, action_key = jax.random.split(key)
+        z_key, action_key = jnp.moveaxis(jax.vmap(jax.random.split)(key), 1, 0)
         memory = self._begin(memory, timestep, z_key)
         policy = _policy(model.actor, timestep.obs, memory.z)
         action, log_prob = policy.sample(key=action_key) if explore else policy.mode()
         q1, q2 = (_value(critic, timestep.obs, action, memory.z) for critic in model.critics)
         return memory, Decision(action, log_prob, jnp.minimum(q1, q2))
 
-    def adapt(self, model: Model, memory: Belief, episode: Trajectory, *, key: PRNGKey) -> Belief:
+    def adapt(self, model: Model, memory: Belief, episode: Trajectory) -> Belief:
         """Take the factors of an episode's transitions into the belief."""
-        del key
         rows = jax.tree.map(jnp.asarray, episode)
         valid = rows.valid[..., None]
-        factors = factor(model.encoder(self._seen(transitions(rows))))
+        factors = factor(model.encoder(self._encoder_input(transitions(rows))))
         precision, weighted = (jnp.where(valid, x, 0.0).sum(axis=0) for x in factors)
         return Belief(
             memory.precision + precision,
@@ -185,36 +192,34 @@ class PEARL(AbstractAgent):
             memory.num_episodes + 1,
         )
 
-    def update(self, train_state: TrainState, trial: Trajectory) -> tuple[TrainState, Metrics]:
-        """Store a trial `[K, H, B]`, forget its tasks' earlier context, and take gradient steps."""
-        key, step_key = jax.random.split(train_state.key)
-        trial = jax.tree.map(jnp.asarray, trial)
-        stored, num_met = self._store(train_state, trial)
-        keys = jax.random.split(step_key, self.num_steps)
-        env_steps = train_state.env_steps + trial.valid.sum(dtype=jnp.int32)
-        rate = self.optimizer.learning_rate * self.optimizer.factor(env_steps)
+    def update(
+        self, learner: Learner, trial: Trial, *, env_steps: Float[jax.Array, ""], key: PRNGKey
+    ) -> tuple[Learner, Metrics]:
+        """Store a trial, forget its tasks' earlier context, and take gradient steps.
 
-        def learn(learner):
-            step = lambda learner, key: self._step(learner, stored, num_met, rate, key)
-            learner, metrics = jax.lax.scan(step, learner, keys)
-            return learner, jax.tree.map(jnp.mean, metrics)
+        Raises `TrmrlError` unless its tasks come from the fixed set that experience is stored by.
+        """
+        if trial.task_id is None:
+            raise TrmrlError("PEARL stores experience by task: trials need a task_id")
+        rows = jax.tree.map(jnp.asarray, trial.rows)
+        stored = self._store(learner.store, rows, jnp.asarray(trial.task_id))
+        keys = jax.random.split(key, self.num_steps)
+        rate = self.optimizer.rate(env_steps + rows.valid.sum(dtype=jnp.float32))
 
-        learner = train_state.model, train_state.optimizer
-        shapes = jax.eval_shape(learn, learner)[1]
-        wait = lambda learner: (learner, jax.tree.map(lambda x: jnp.zeros(x.shape), shapes))
-        ready = train_state.updates >= self.warm_updates
-        (model, optimizer), metrics = jax.lax.cond(ready, learn, wait, learner)
-        state = TrainState(
-            model=model,
-            optimizer=optimizer,
-            replay=stored,
-            key=key,
-            env_steps=env_steps,
-            updates=train_state.updates + 1,
+        def learn(learned):
+            step = lambda learned, key: self._step(learned, stored, rate, key)
+            learned, metrics = jax.lax.scan(step, learned, keys)
+            return learned, jax.tree.map(jnp.mean, metrics)
+
+        learned = learner.model, learner.optimizer
+        shapes = jax.eval_shape(learn, learned)[1]
+        wait = lambda learned: (learned, jax.tree.map(lambda x: jnp.zeros(x.shape), shapes))
+        (model, optimizer), metrics = jax.lax.cond(
+            env_steps >= self.warm_steps, learn, wait, learned
         )
-        return state, metrics
+        return Learner(model, optimizer, stored), metrics
 
-    def _begin(self, memory: Belief, timestep: Timestep, key: PRNGKey) -> Belief:
+    def _begin(self, memory: Belief, timestep: Timestep, key: LaneKeys) -> Belief:
         """Return the belief with a z of its own in lanes whose episode begins."""
         start = jnp.asarray(timestep.trial_start)[:, None]
         precision, weighted = (
@@ -224,54 +229,49 @@ class PEARL(AbstractAgent):
         mean, variance = product(precision, weighted)
         prior = (num_episodes < self.prior_episodes)[:, None]
         mean, variance = jnp.where(prior, 0.0, mean), jnp.where(prior, 1.0, variance)
-        fresh = mean + jnp.sqrt(variance) * jax.random.normal(key, mean.shape)
+        fresh = Gaussian(mean, 0.5 * jnp.log(variance)).sample(key=key)
         z = jnp.where(jnp.asarray(timestep.episode_start)[:, None], fresh, memory.z)
         return Belief(precision, weighted, z, num_episodes)
 
-    def _seen(self, rows: Transitions) -> jax.Array:
+    def _encoder_input(self, rows: Transitions) -> jax.Array:
         """Return transitions `[..., D]` as the encoder reads them."""
         parts = [rows.obs, rows.action, rows.reward[..., None]]
         return jnp.concatenate(parts + [rows.next_obs] * self.context_next_obs, axis=-1)
 
-    def _store(self, train_state: TrainState, trial: Trajectory) -> tuple[Stored, jax.Array]:
-        """Return the stores with a trial in them, and how many tasks have been met by then."""
-        stored, num_lanes = train_state.replay, trial.valid.shape[2]
-        before = train_state.updates * num_lanes
-        task = (before + jnp.arange(num_lanes)) % self.num_tasks
-        rows = trial.flatten_time()
-        first = jax.tree.map(lambda x: x[: self.context_episodes], trial).flatten_time()
-        everything = store(stored.everything, task, transitions(rows), rows.valid)
+    def _store(self, stored: Stored, rows: Trajectory, task: Int[jax.Array, " B"]) -> Stored:
+        """Return the stores with the rows `[K, H, B]` of a trial in them."""
+        whole = rows.flatten_time()
+        first = jax.tree.map(lambda x: x[: self.context_episodes], rows).flatten_time()
+        everything = store(stored.everything, task, transitions(whole), whole.valid)
         context = clear(stored.context, task)
         context = store(context, task, transitions(first), first.valid)
-        return Stored(everything, context), jnp.minimum(before + num_lanes, self.num_tasks)
+        return Stored(everything, context)
 
     def _step(
-        self, learner: Any, stored: Stored, num_met: jax.Array, rate: jax.Array, key: PRNGKey
+        self, learned: Any, stored: Stored, rate: jax.Array, key: PRNGKey
     ) -> tuple[Any, Metrics]:
         """Take one gradient step of encoder and critics, actor, and temperature."""
-        model, optimizer = learner
+        model, moments = learned
         task_key, context_key, batch_key, z_key, next_key, actor_key = jax.random.split(key, 6)
-        task = jax.random.randint(task_key, (self.meta_batch,), 0, num_met)
+        task = _draw_tasks(stored, self.meta_batch, task_key)
         context, times = self._context(stored, task, context_key)
         rows = draw(stored.everything, task, self.batch_size, key=batch_key)
         noise = jax.random.normal(z_key, (self.meta_batch, self.latent))
 
         critic_loss = jax.grad(self._critic_loss, has_aux=True)
-        taught, (z, metrics) = critic_loss(
+        critic_gradient, (z, metrics) = critic_loss(
             (model.encoder, model.critics), model, context, times, rows, noise, next_key
         )
         actor_loss = jax.grad(self._actor_loss, has_aux=True)
-        led, (log_prob, more) = actor_loss(model.actor, model, rows, z, actor_key)
+        actor_gradient, (log_prob, more) = actor_loss(model.actor, model, rows, z, actor_key)
         surplus = -jnp.mean(log_prob) + rows.action.shape[-1]  # of entropy over its goal
-        gradient = taught, led, surplus if self.tune_temperature else jnp.zeros(())
-        parts = _parts(model)
-        with jax.numpy_dtype_promotion("standard"):  # optax raises floats to its integer counter
-            direction, optimizer = self.optimizer.transform().update(gradient, optimizer, parts)
-        parts: Any = jax.tree.map(lambda x, d: x - rate * d, parts, direction)
+        temperature_gradient = surplus if self.tune_temperature else jnp.zeros(())
+        gradient = critic_gradient, actor_gradient, temperature_gradient
+        parts, moments = self.optimizer.step(_parts(model), moments, gradient, rate)
         (encoder, critics), actor, log_temperature = parts
         target: Any = optax.incremental_update(critics, model.target_critics, self.tau)
         metrics |= more | {"temperature": jnp.exp(model.log_temperature)}
-        return (Model(encoder, actor, critics, target, log_temperature), optimizer), metrics
+        return (Model(encoder, actor, critics, target, log_temperature), moments), metrics
 
     def _context(
         self, stored: Stored, task: Int[jax.Array, " M"], key: PRNGKey
@@ -286,7 +286,7 @@ class PEARL(AbstractAgent):
 
     def _critic_loss(
         self,
-        taught: tuple[MLP, tuple[MLP, MLP]],
+        parts: tuple[MLP, tuple[MLP, MLP]],
         model: Model,
         context: Transitions,
         times: Float[jax.Array, " M"],
@@ -299,8 +299,8 @@ class PEARL(AbstractAgent):
         `context` is `[M, C, ...]`, each row of a task counting `times`, and `rows` `[M, N, ...]`:
         the encoder learns from them alone.
         """
-        encoder, critics = taught
-        factors = factor(encoder(self._seen(context)))
+        encoder, critics = parts
+        factors = factor(encoder(self._encoder_input(context)))
         mean, variance = product(*(times[:, None] * x.sum(axis=1) for x in factors))
         z = _per_row(mean + jnp.sqrt(variance) * noise, rows)
         target = jax.lax.stop_gradient(self._target(model, rows, z, key))
@@ -311,7 +311,7 @@ class PEARL(AbstractAgent):
         return error + self.kl_coef * jnp.sum(kl), (jax.lax.stop_gradient(z), metrics)
 
     def _target(self, model: Model, rows: Transitions, z: jax.Array, key: PRNGKey) -> jax.Array:
-        """Return what the critics pursue, `[M, N]`."""
+        """Return the critics' targets, `[M, N]`."""
         action, log_prob = _policy(model.actor, rows.next_obs, z).sample(key=key)
         q1, q2 = (_value(critic, rows.next_obs, action, z) for critic in model.target_critics)
         next_value = soft_value(q1, q2, log_prob, jnp.exp(model.log_temperature))
@@ -334,6 +334,13 @@ class PEARL(AbstractAgent):
 def _parts(model: Model) -> tuple:
     """Return what gradients reach, by the loss it comes from."""
     return (model.encoder, model.critics), model.actor, model.log_temperature
+
+
+def _draw_tasks(stored: Stored, num_tasks: int, key: PRNGKey) -> Int[jax.Array, " M"]:
+    """Return tasks drawn uniformly, with replacement, from those with anything stored."""
+    empty = stored.everything.count == 0
+    stocked_first = jnp.argsort(empty, stable=True).astype(jnp.int32)
+    return stocked_first[jax.random.randint(key, (num_tasks,), 0, jnp.sum(~empty))]
 
 
 def _per_row(z: Float[jax.Array, "M L"], rows: Transitions) -> Float[jax.Array, "M N L"]:

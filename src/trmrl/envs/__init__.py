@@ -1,17 +1,18 @@
-"""The menu of worlds: a name is one MDP. Families are imported when they are asked for."""
+"""The menu of worlds: a name is one MDP. Their modules are imported when they are asked for."""
 
 import difflib
 import importlib
 from collections.abc import Callable
 
-from trmrl.envs._base import AbstractEnvs
+from trmrl.envs.base import AbstractEnvs
+from trmrl.envs.imported import import_envs, is_import_path
 from trmrl.types import TrmrlError, replace
 
 
 def _lazily(module: str, maker: str, *args: str) -> Callable[..., AbstractEnvs]:
-    """Return a maker that imports its family when it is called."""
-    family = lambda: importlib.import_module(f"trmrl.envs.{module}")
-    return lambda *more: getattr(family(), maker)(*args, *more)
+    """Return a maker that imports its module when it is called."""
+    imported = lambda: importlib.import_module(f"trmrl.envs.{module}")
+    return lambda *more: getattr(imported(), maker)(*args, *more)
 
 
 ENVS: dict[str, Callable[[], AbstractEnvs]] = {
@@ -34,10 +35,10 @@ ENVS: dict[str, Callable[[], AbstractEnvs]] = {
     "ant-dir-radian": _lazily("mujoco.ant", "ant_dir_radian"),
     "ant-goal": _lazily("mujoco.ant", "ant_goal"),
     "humanoid-dir": _lazily("mujoco.humanoid", "humanoid_dir"),
-    "walker-rand-params": _lazily("mujoco.walker", "walker_rand_params"),
-    "hopper-rand-params": _lazily("mujoco.hopper", "hopper_rand_params"),
+    "walker-rand-params": _lazily("mujoco.rand_params", "walker_rand_params"),
+    "hopper-rand-params": _lazily("mujoco.rand_params", "hopper_rand_params"),
 }
-# Families whose names carry numbers, by the beginning of the name.
+# Worlds whose names carry numbers, by the beginning of the name.
 PATTERNS: dict[str, Callable[[str], AbstractEnvs]] = {
     "bandit-": _lazily("bandit", "make"),
     "tabular-": _lazily("tabular", "make"),
@@ -45,13 +46,15 @@ PATTERNS: dict[str, Callable[[str], AbstractEnvs]] = {
 
 
 def make(name: str, num_episodes: int = 0) -> AbstractEnvs:
-    """Return a family of worlds by name; `name+task` shows agents the task itself (the oracle).
+    """Return worlds by name; in `name+task`, agents observe the task itself (the oracle).
 
-    A trial has `num_episodes`, or the family's own number (0). Raises `TrmrlError` on a name nobody
-    knows, with the nearest ones.
+    A name with a colon is an import path, `package.module:attribute`. A trial has `num_episodes`,
+    or the worlds' own number (0). Raises `TrmrlError` on an unknown
+    name, with the nearest ones.
     """
     base, plus, suffix = name.partition("+")
     makers = [make for start, make in PATTERNS.items() if base.startswith(start)]
+    makers += [import_envs] * is_import_path(base)
     if (base not in ENVS and not makers) or (plus and suffix != "task"):
         near = difflib.get_close_matches(base, ENVS, n=3, cutoff=0.4) or list(ENVS)
         raise TrmrlError(f"unknown env {name!r}: did you mean {', '.join(near)}?")

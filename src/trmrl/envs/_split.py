@@ -1,7 +1,4 @@
-"""How a finite set of tasks is divided: shuffled once for all, four fifths train, the rest test.
-
-Lives here: the division. Does not live here: any task.
-"""
+"""How a finite set of tasks is divided: shuffled once for all, four fifths train, the rest test."""
 
 import numpy as np
 

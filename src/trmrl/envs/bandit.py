@@ -1,11 +1,9 @@
 """Bernoulli bandits: `n` pulls of `k` arms, one pull an episode (Duan et al., 2016, section 3.1).
 
-Lives here: the task, the pull and the reward, in pure JAX. Does not live here: the classical
-strategies a bandit agent is measured against.
+The classical strategies that agents are compared with are in `references/bandit.py`.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from trmrl.envs._base import AbstractEnvs
-from trmrl.types import Array, Discrete, EnvSpec, Outcome, PRNGKey, TrmrlError
+from trmrl.envs.base import JAX, AbstractEnvs, Driver, split_keys
+from trmrl.types import Array, Discrete, EnvSpec, LaneKeys, Outcome, PRNGKey, TrmrlError
 
 PATTERN = re.compile(r"bandit-n(\d+)-k(\d+)")
 
@@ -33,14 +31,13 @@ class BanditState:
     """The arms, and the randomness of the pull to come."""
 
     arms: Arms
-    key: PRNGKey
+    key: LaneKeys
 
 
 class Bandit(AbstractEnvs):
-    """`num_arms` arms; there is nothing to see, so the observation is a constant zero."""
+    """Arms to pull; there is nothing to observe, so the observation is a constant zero."""
 
-    scan: ClassVar[Callable] = staticmethod(jax.lax.scan)
-    jit: ClassVar[Callable] = staticmethod(jax.jit)
+    driver: ClassVar[Driver] = JAX
     spec: EnvSpec
 
     def sample_tasks(self, split: str, num_tasks: int, *, key: PRNGKey) -> Arms:
@@ -48,15 +45,15 @@ class Bandit(AbstractEnvs):
         self.spec.check_split(split)
         return Arms(jax.random.uniform(key, (num_tasks, self.spec.action_space.size)))
 
-    def reset(self, tasks: Arms, *, key: PRNGKey) -> tuple[BanditState, Float[Array, "B 1"]]:
-        """Stand before the arms."""
+    def reset(self, tasks: Arms, *, key: LaneKeys) -> tuple[BanditState, Float[Array, "B 1"]]:
+        """Begin a pull of each task."""
         return BanditState(tasks, key), jnp.zeros((tasks.mean.shape[0], 1))
 
     def step(self, env_state: BanditState, action: Int[Array, " B"]) -> tuple[BanditState, Outcome]:
-        """Pull one arm; the world ends the episode there and then."""
-        key, pull_key = jax.random.split(env_state.key)
+        """Pull one arm per lane, which ends the episode."""
+        key, pull_key = split_keys(env_state.key, 2)
         chance = jnp.take_along_axis(env_state.arms.mean, action[:, None], axis=1)[:, 0]
-        reward = (jax.random.uniform(pull_key, chance.shape) < chance).astype(jnp.float32)
+        reward = (jax.vmap(jax.random.uniform)(pull_key) < chance).astype(jnp.float32)
         ended = jnp.ones(chance.shape, bool)
         outcome = Outcome(reward, ended, ~ended, jnp.zeros((chance.shape[0], 1)))
         return BanditState(env_state.arms, key), outcome
@@ -76,6 +73,7 @@ def make(name: str) -> Bandit:
         )
     spec = EnvSpec(
         name=name,
+        family="bandit",
         obs_size=1,
         action_space=Discrete(num_arms),
         horizon=1,

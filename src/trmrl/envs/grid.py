@@ -1,7 +1,6 @@
 """Rooms of cells with something hidden in them: GridNavi, Dark Room, Dark Key-to-Door.
 
-Lives here: their tasks, moves and rewards, in pure JAX. Does not live here: point robots
-(`point.py`), or what the best strategies earn (`references/navigation.py`).
+What the best strategies earn is in `references/navigation.py`.
 """
 
 from collections.abc import Callable
@@ -14,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from trmrl.envs._base import AbstractEnvs
 from trmrl.envs._split import split_rows
-from trmrl.types import Array, Discrete, EnvSpec, Outcome, PRNGKey
+from trmrl.envs.base import JAX, AbstractEnvs, Driver
+from trmrl.types import Array, Discrete, EnvSpec, LaneKeys, Outcome, PRNGKey
 
 # Up, right, down, left, stay, as (x, y).
 MOVES = np.array([[0, 1], [1, 0], [0, -1], [-1, 0], [0, 0]], np.int32)
@@ -42,25 +41,26 @@ class RoomState:
     clock: Int[Array, ""]
 
 
-Pay = Callable[[RoomState], tuple[Float[Array, " B"], Bool[Array, " B"], Bool[Array, " B"]]]
+# Reward, whether the key is now held, and whether the episode has terminated.
+Entry = tuple[Float[Array, " B"], Bool[Array, " B"], Bool[Array, " B"]]
 
 
 class Grid(AbstractEnvs):
     """A `size` by `size` room with a wall around it, which stops a move; actions are `MOVES`.
 
     `goals` lists a split's goals, `[R, G, 2]`, of which a task is drawn uniformly; `start` is where
-    episodes begin, or None for any cell, drawn with the task. `pay` tells, of the cell moved to,
-    the reward, whether the key is now held and whether the episode ended; `see` is what is seen.
+    episodes begin, or None for any cell, drawn with the task. `enter` gives the
+    reward of the cell just entered, whether the key is now held and whether the episode has
+    terminated; `observe` gives the observation.
     """
 
-    scan: ClassVar[Callable] = staticmethod(jax.lax.scan)
-    jit: ClassVar[Callable] = staticmethod(jax.jit)
+    driver: ClassVar[Driver] = JAX
     spec: EnvSpec = eqx.field(static=True)
     size: int = eqx.field(static=True)
     start: tuple[int, int] | None = eqx.field(static=True)
     goals: Callable[[str], np.ndarray] = eqx.field(static=True)
-    pay: Pay = eqx.field(static=True)
-    see: Callable[[RoomState], Float[Array, "B D"]] = eqx.field(static=True)
+    enter: Callable[[RoomState], Entry] = eqx.field(static=True)
+    observe: Callable[[RoomState], Float[Array, "B D"]] = eqx.field(static=True)
 
     def sample_tasks(self, split: str, num_tasks: int, *, key: PRNGKey) -> Room:
         """Draw rooms of a split, with replacement."""
@@ -74,22 +74,22 @@ class Grid(AbstractEnvs):
             start = jnp.broadcast_to(jnp.asarray(self.start, jnp.int32), (num_tasks, 2))
         return Room(start, goal)
 
-    def reset(self, tasks: Room, *, key: PRNGKey) -> tuple[RoomState, Float[Array, "B D"]]:
-        """Stand at the start."""
+    def reset(self, tasks: Room, *, key: LaneKeys) -> tuple[RoomState, Float[Array, "B D"]]:
+        """Begin an episode of each task, at its start."""
         start = jnp.asarray(tasks.start)
         state = RoomState(tasks, start, jnp.zeros(start.shape[0], bool), jnp.int32(0))
-        return state, self.see(state)
+        return state, self.observe(state)
 
     def step(self, env_state: RoomState, action: Int[Array, " B"]) -> tuple[RoomState, Outcome]:
         """Move one cell per lane."""
         moved = env_state.cell + jnp.asarray(MOVES)[action]
         cell = jnp.clip(moved, 0, self.size - 1)
         clock = env_state.clock + 1
-        here = RoomState(env_state.room, cell, env_state.key_held, clock)
-        reward, key_held, terminated = self.pay(here)
+        entered = RoomState(env_state.room, cell, env_state.key_held, clock)
+        reward, key_held, terminated = self.enter(entered)
         state = RoomState(env_state.room, cell, key_held, clock)
         truncated = ~terminated & (clock >= self.spec.horizon)
-        return state, Outcome(reward, terminated, truncated, self.see(state))
+        return state, Outcome(reward, terminated, truncated, self.observe(state))
 
     def view(self, env_state: RoomState) -> Int[Array, "B 2"]:
         """Return the cells the lanes are in."""
@@ -105,7 +105,7 @@ def _at(env_state: RoomState, goal: int) -> Bool[Array, " B"]:
     return (env_state.cell == jnp.asarray(env_state.room.goal)[:, goal]).all(axis=1)
 
 
-def _see_cell(env_state: RoomState) -> Float[Array, "B 2"]:
+def _observe_cell(env_state: RoomState) -> Float[Array, "B 2"]:
     return env_state.cell.astype(jnp.float32)
 
 
@@ -115,9 +115,9 @@ def _navi_goals(split: str) -> Int[np.ndarray, "R 1 2"]:
     return every[(every > 1).any(axis=1)][:, None]
 
 
-def _navi_pay(here: RoomState) -> tuple[Float[Array, " B"], Bool[Array, " B"], Bool[Array, " B"]]:
-    found = _at(here, 0)
-    return jnp.where(found, 1.0, -0.1), here.key_held, jnp.zeros_like(found)
+def _enter_navi(env_state: RoomState) -> Entry:
+    found = _at(env_state, 0)
+    return jnp.where(found, 1.0, -0.1), env_state.key_held, jnp.zeros_like(found)
 
 
 def grid_navi() -> Grid:
@@ -128,6 +128,7 @@ def grid_navi() -> Grid:
     """
     spec = EnvSpec(
         name="grid-navi",
+        family="grid",
         obs_size=2,
         action_space=Discrete(5),
         horizon=15,
@@ -136,16 +137,16 @@ def grid_navi() -> Grid:
         ceiling=11.071,  # the goal known
         summary="find a hidden cell of a 5 by 5 room, and return to it",
     )
-    return Grid(spec, 5, (0, 0), _navi_goals, _navi_pay, _see_cell)
+    return Grid(spec, 5, (0, 0), _navi_goals, _enter_navi, _observe_cell)
 
 
 def _dark_goals(split: str) -> Int[np.ndarray, "R 1 2"]:
     return split_rows(cells(9), split)[:, None]
 
 
-def _dark_pay(here: RoomState) -> tuple[Float[Array, " B"], Bool[Array, " B"], Bool[Array, " B"]]:
-    found = _at(here, 0)
-    return found.astype(jnp.float32), here.key_held, jnp.zeros_like(found)
+def _enter_dark(env_state: RoomState) -> Entry:
+    found = _at(env_state, 0)
+    return found.astype(jnp.float32), env_state.key_held, jnp.zeros_like(found)
 
 
 def dark_room() -> Grid:
@@ -155,6 +156,7 @@ def dark_room() -> Grid:
     """
     spec = EnvSpec(
         name="dark-room",
+        family="grid",
         obs_size=2,
         action_space=Discrete(5),
         horizon=20,
@@ -163,7 +165,7 @@ def dark_room() -> Grid:
         ceiling=16.94,  # of the test cells; 16.54 over all
         summary="stand on a hidden cell of a dark 9 by 9 room; unseen cells in test",
     )
-    return Grid(spec, 9, (4, 4), _dark_goals, _dark_pay, _see_cell)
+    return Grid(spec, 9, (4, 4), _dark_goals, _enter_dark, _observe_cell)
 
 
 def _key_door_goals(split: str) -> Int[np.ndarray, "R 2 2"]:
@@ -172,15 +174,13 @@ def _key_door_goals(split: str) -> Int[np.ndarray, "R 2 2"]:
     return split_rows(np.stack([every[key], every[door]], axis=1), split)
 
 
-def _key_door_pay(
-    here: RoomState,
-) -> tuple[Float[Array, " B"], Bool[Array, " B"], Bool[Array, " B"]]:
-    opened = here.key_held & _at(here, 1)
-    picked = ~here.key_held & _at(here, 0)
-    return (opened | picked).astype(jnp.float32), here.key_held | picked, opened
+def _enter_key_door(env_state: RoomState) -> Entry:
+    opened = env_state.key_held & _at(env_state, 1)
+    picked = ~env_state.key_held & _at(env_state, 0)
+    return (opened | picked).astype(jnp.float32), env_state.key_held | picked, opened
 
 
-def _see_key(env_state: RoomState) -> Float[Array, "B 4"]:
+def _observe_key(env_state: RoomState) -> Float[Array, "B 4"]:
     held = env_state.key_held.astype(jnp.float32)
     clock = jnp.broadcast_to(env_state.clock.astype(jnp.float32) / 50.0, held.shape)
     place = env_state.cell.astype(jnp.float32) / 9.0
@@ -191,17 +191,19 @@ def dark_key_to_door() -> Grid:
     """Dark Key-to-Door (as in AMAGO, Grigsby et al., 2024): 9 by 9, 50 steps an episode at most.
 
     The first visit to the key pays 1, then the door pays 1 and ends the episode. Start, key and
-    door are any cells; pairs of key and door are divided between train and test. Seen: x / 9,
+    door are any cells; pairs of key and door are divided between train and test. Observed: x / 9,
     y / 9, key held, time / 50.
     """
     spec = EnvSpec(
         name="dark-key-to-door",
+        family="grid",
         obs_size=4,
         action_space=Discrete(5),
         horizon=50,
         num_episodes=10,
+        ends_early=True,
         floor=0.25,
         ceiling=2.0,
         summary="find a hidden key, then a hidden door, in a dark 9 by 9 room",
     )
-    return Grid(spec, 9, None, _key_door_goals, _key_door_pay, _see_key)
+    return Grid(spec, 9, None, _key_door_goals, _enter_key_door, _observe_key)

@@ -1,7 +1,6 @@
-"""Any family with its task in plain sight: the oracle that memory is measured against."""
+"""Any worlds with the task as part of the observation: the oracle that memory is compared with."""
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from trmrl.envs._base import AbstractEnvs
-from trmrl.types import Array, EnvSpec, EnvState, Outcome, PRNGKey, Task, replace
+from trmrl.envs.base import AbstractEnvs, Driver
+from trmrl.types import Array, EnvSpec, EnvState, LaneKeys, Outcome, PRNGKey, Task, replace
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class OracleState:
-    """The family's own state, and the task as features."""
+    """The inner worlds' state, and the task as features."""
 
     inner: Any
     feature: Float[Array, "B P"]
@@ -31,55 +30,50 @@ def _task_features(tasks: Task) -> Float[Array, "B P"]:
 
 
 class OracleEnvs(AbstractEnvs):
-    """The family `inner`, its observations followed by the task's numbers."""
+    """The worlds `inner`, their observations followed by the task's numbers."""
 
     inner: AbstractEnvs
     spec: EnvSpec
 
     @property
-    def scan(self) -> Callable:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The inner family's scan."""
-        return self.inner.scan
-
-    @property
-    def jit(self) -> Callable:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The inner family's jit."""
-        return self.inner.jit
+    def driver(self) -> Driver:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """That of the inner worlds."""
+        return self.inner.driver
 
     def sample_tasks(self, split: str, num_tasks: int, *, key: PRNGKey) -> Task:
-        """Draw the inner family's tasks."""
+        """Draw the inner worlds' tasks."""
         return self.inner.sample_tasks(split, num_tasks, key=key)
 
-    def reset(self, tasks: Task, *, key: PRNGKey) -> tuple[OracleState, Float[Array, "B D"]]:
+    def reset(self, tasks: Task, *, key: LaneKeys) -> tuple[OracleState, Float[Array, "B D"]]:
         """Begin an episode of each task."""
         inner, obs = self.inner.reset(tasks, key=key)
         feature = _task_features(tasks)
         if isinstance(obs, np.ndarray):  # a host world's observations stay on the host
             feature = np.asarray(feature)
-        return OracleState(inner, feature), _beside(obs, feature)
+        return OracleState(inner, feature), _join(obs, feature)
 
     def step(self, env_state: OracleState, action: Array) -> tuple[OracleState, Outcome]:
         """Answer one action per lane."""
         inner, outcome = self.inner.step(env_state.inner, action)
-        seen = replace(outcome, next_obs=_beside(outcome.next_obs, env_state.feature))
-        return OracleState(inner, env_state.feature), seen
+        next_obs = _join(outcome.next_obs, env_state.feature)
+        return OracleState(inner, env_state.feature), replace(outcome, next_obs=next_obs)
 
     def view(self, env_state: EnvState) -> PyTree:
-        """Return the inner family's view."""
+        """Return the inner worlds' view."""
         return self.inner.view(env_state.inner)
 
 
-def _beside(obs: Float[Array, "B D"], feature: Float[Array, "B P"]) -> Float[Array, "B E"]:
+def _join(obs: Float[Array, "B D"], feature: Float[Array, "B P"]) -> Float[Array, "B E"]:
     library = np if isinstance(obs, np.ndarray) else jnp
     return library.concatenate([obs, feature], axis=1)
 
 
 def show_task(envs: AbstractEnvs) -> OracleEnvs:
-    """Return the family with its task shown; its name gains `+task`."""
+    """Return the worlds with their task observed; the name gains `+task`."""
     tasks = envs.sample_tasks("train", 1, key=jax.random.key(0))
     spec = dataclasses.replace(
         envs.spec,
         name=f"{envs.spec.name}+task",
         obs_size=envs.spec.obs_size + _task_features(tasks).shape[1],
     )
-    return OracleEnvs(inner=envs, spec=spec)  # pyright: ignore[reportCallIssue]
+    return OracleEnvs(inner=envs, spec=spec)

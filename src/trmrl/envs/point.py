@@ -1,7 +1,6 @@
-"""Points that must find a place in the plane they are not told.
+"""The four published point robots: points that must find a hidden place in the plane.
 
-Lives here: tasks, moves and rewards of the four published point robots, in pure JAX. Does not live
-here: rooms of cells (`grid.py`), or what the best strategies earn (`references/navigation.py`).
+What the best strategies earn is in `references/navigation.py`.
 """
 
 from collections.abc import Callable
@@ -14,23 +13,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from trmrl.envs._base import AbstractEnvs
 from trmrl.envs._split import split_rows
-from trmrl.types import Array, Continuous, EnvSpec, Outcome, PRNGKey
+from trmrl.envs.base import JAX, AbstractEnvs, Driver
+from trmrl.types import Array, Continuous, EnvSpec, LaneKeys, Outcome, PRNGKey
 
 STEP = 0.1  # length of the longest move along each axis
-RADIUS = 0.2  # from where a sparse goal is felt
+RADIUS = 0.2  # within which a sparse goal pays
 _ARRIVED = 0.01  # distance along each axis at which `navigation-2d` ends
 _NUM_GOALS = 100
 
 _Goals = Callable[[str, int, PRNGKey], Float[Array, "B 2"]]
-_Pay = Callable[[Float[Array, " B"]], Float[Array, " B"]]
+_Reward = Callable[[Float[Array, " B"]], Float[Array, " B"]]  # of the distance to the goal
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Place:
-    """A task: where to go."""
+    """A task: where to go, (x, y)."""
 
     goal: Float[Array, "B 2"]
 
@@ -46,19 +45,19 @@ class PointState:
 
 
 class PointRobot(AbstractEnvs):
-    """Points that move by `STEP * clip(action, -1, 1)` and see their position.
+    """Points that move by `STEP * clip(action, -1, 1)` and observe their position.
 
-    A step pays `pay(distance)` of the goal from where it ends. Episodes begin at the origin, or
-    anywhere in the square of half-width `spread`; they end within `arrived` of the goal along both
-    axes, or by the clock. `draw_goals` draws a split's goals.
+    A step pays `reward(distance)`, of the distance from where it ends to the goal; where there is a
+    `dense_reward`, training is given that of the same distance too. Episodes begin at the origin,
+    or anywhere in the square of half-width `spread`; they end within `arrived` of the goal along
+    both axes, or by the clock. `draw_goals` draws a split's goals.
     """
 
-    scan: ClassVar[Callable] = staticmethod(jax.lax.scan)
-    jit: ClassVar[Callable] = staticmethod(jax.jit)
+    driver: ClassVar[Driver] = JAX
     spec: EnvSpec = eqx.field(static=True)
     draw_goals: _Goals = eqx.field(static=True)
-    pay: _Pay = eqx.field(static=True)
-    lesson: _Pay | None = eqx.field(static=True, default=None)
+    reward: _Reward = eqx.field(static=True)
+    dense_reward: _Reward | None = eqx.field(static=True, default=None)
     spread: float = eqx.field(static=True, default=0.0)
     arrived: float = eqx.field(static=True, default=0.0)
 
@@ -67,10 +66,13 @@ class PointRobot(AbstractEnvs):
         self.spec.check_split(split)
         return Place(self.draw_goals(split, num_tasks, key))
 
-    def reset(self, tasks: Place, *, key: PRNGKey) -> tuple[PointState, Float[Array, "B 2"]]:
+    def reset(self, tasks: Place, *, key: LaneKeys) -> tuple[PointState, Float[Array, "B 2"]]:
         """Begin an episode of each task."""
         shape = tasks.goal.shape
-        position = jax.random.uniform(key, shape, jnp.float32, -self.spread, self.spread)
+        draw = lambda key: jax.random.uniform(
+            key, shape[1:], jnp.float32, -self.spread, self.spread
+        )
+        position = jax.vmap(draw)(key)
         return PointState(tasks, position, jnp.int32(0)), position
 
     def step(
@@ -83,8 +85,9 @@ class PointRobot(AbstractEnvs):
         terminated = (jnp.abs(away) < self.arrived).all(axis=1)
         truncated = ~terminated & (clock >= self.spec.horizon)
         distance = jnp.sqrt((away**2).sum(axis=1))
-        dense = None if self.lesson is None else self.lesson(distance)
-        outcome = Outcome(self.pay(distance), terminated, truncated, position, dense)
+        dense_reward = None if self.dense_reward is None else self.dense_reward(distance)
+        reward = self.reward(distance)
+        outcome = Outcome(reward, terminated, truncated, position, dense_reward)
         return PointState(env_state.task, position, clock), outcome
 
     def view(self, env_state: PointState) -> Float[Array, "B 2"]:
@@ -137,6 +140,7 @@ def point_robot() -> PointRobot:
     """
     spec = EnvSpec(
         name="point-robot",
+        family="point",
         obs_size=2,
         action_space=Continuous(2),
         horizon=20,
@@ -152,10 +156,11 @@ def point_robot_sparse() -> PointRobot:
     """The sparse point robot of PEARL (Rakelly et al., 2019): 20 steps from the origin.
 
     A step pays `1 - distance` within 0.2 of the goal, else 0. 100 goals on the upper unit
-    half-circle, 80 train and 20 test. As published, training may learn from `-distance`.
+    half-circle, 80 train and 20 test. As published, training is given `-distance` too.
     """
     spec = EnvSpec(
         name="point-robot-sparse",
+        family="point",
         obs_size=2,
         action_space=Continuous(2),
         horizon=20,
@@ -164,7 +169,7 @@ def point_robot_sparse() -> PointRobot:
         ceiling=13.36,
         summary="find a hidden place on a half-circle, felt near by; unseen in test",
     )
-    return PointRobot(spec, _one_of(half_circle_goals), _sparse, lesson=_dense)
+    return PointRobot(spec, _one_of(half_circle_goals), _sparse, dense_reward=_dense)
 
 
 def semicircle() -> PointRobot:
@@ -174,6 +179,7 @@ def semicircle() -> PointRobot:
     """
     spec = EnvSpec(
         name="semicircle",
+        family="point",
         obs_size=2,
         action_space=Continuous(2),
         horizon=100,
@@ -193,10 +199,12 @@ def navigation_2d() -> PointRobot:
     """
     spec = EnvSpec(
         name="navigation-2d",
+        family="point",
         obs_size=2,
         action_space=Continuous(2),
         horizon=100,
         num_episodes=2,
+        ends_early=True,
         floor=-61.6,
         ceiling=-0.51,
         summary="go to a hidden place in a small square, and end there",

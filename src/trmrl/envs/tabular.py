@@ -1,11 +1,9 @@
 """Random tabular MDPs: 10 states, 5 actions, 10 steps (Duan et al., 2016, section 3.2).
 
-Lives here: the task, the transition and the reward, in pure JAX. Does not live here: the classical
-strategies (`references/tabular.py`).
+The classical strategies that agents are compared with are in `references/tabular.py`.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from trmrl.envs._base import AbstractEnvs
-from trmrl.types import Array, Discrete, EnvSpec, Outcome, PRNGKey, TrmrlError
+from trmrl.envs.base import JAX, AbstractEnvs, Driver, split_keys
+from trmrl.types import Array, Discrete, EnvSpec, LaneKeys, Outcome, PRNGKey, TrmrlError
 
 PATTERN = re.compile(r"tabular-n(\d+)")
 NUM_STATES, NUM_ACTIONS, HORIZON = 10, 5, 10
@@ -32,22 +30,21 @@ class MDP:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TabularState:
-    """The MDP, where each lane stands in it, the steps taken, and the randomness to come."""
+    """The MDP, the state each lane is in, the steps taken, and the randomness to come."""
 
     mdp: MDP
-    place: Int[Array, " B"]
+    state: Int[Array, " B"]
     clock: Int[Array, ""]
-    key: PRNGKey
+    key: LaneKeys
 
 
 class Tabular(AbstractEnvs):
-    """MDPs seen as a one-hot state; every episode begins in state 0 and ends by the clock.
+    """MDPs whose observation is the state, one-hot; every episode begins in state 0.
 
     A step in state s by action a pays N(mean[s, a], 1).
     """
 
-    scan: ClassVar[Callable] = staticmethod(jax.lax.scan)
-    jit: ClassVar[Callable] = staticmethod(jax.jit)
+    driver: ClassVar[Driver] = JAX
     spec: EnvSpec
 
     def sample_tasks(self, split: str, num_tasks: int, *, key: PRNGKey) -> MDP:
@@ -60,33 +57,33 @@ class Tabular(AbstractEnvs):
         transition = share / share.sum(axis=-1, keepdims=True)
         return MDP(1.0 + jax.random.normal(reward_key, shape), transition)
 
-    def reset(self, tasks: MDP, *, key: PRNGKey) -> tuple[TabularState, Float[Array, "B S"]]:
-        """Stand in state 0."""
-        place = jnp.zeros(tasks.reward.shape[0], jnp.int32)
-        return TabularState(tasks, place, jnp.int32(0), key), _see(place)
+    def reset(self, tasks: MDP, *, key: LaneKeys) -> tuple[TabularState, Float[Array, "B S"]]:
+        """Begin an episode of each task."""
+        state = jnp.zeros(tasks.reward.shape[0], jnp.int32)
+        return TabularState(tasks, state, jnp.int32(0), key), _observe(state)
 
     def step(
         self, env_state: TabularState, action: Int[Array, " B"]
     ) -> tuple[TabularState, Outcome]:
         """Answer one action per lane."""
-        mdp, place = env_state.mdp, env_state.place
-        key, noise_key, move_key = jax.random.split(env_state.key, 3)
-        lane = jnp.arange(place.shape[0])
-        reward = mdp.reward[lane, place, action] + jax.random.normal(noise_key, place.shape)
-        chance = mdp.transition[lane, place, action]
-        landed = jax.random.categorical(move_key, jnp.log(chance), axis=-1).astype(jnp.int32)
+        mdp, state = env_state.mdp, env_state.state
+        key, noise_key, move_key = split_keys(env_state.key, 3)
+        lane = jnp.arange(state.shape[0])
+        reward = mdp.reward[lane, state, action] + jax.vmap(jax.random.normal)(noise_key)
+        chance = mdp.transition[lane, state, action]
+        next_state = jax.vmap(jax.random.categorical)(move_key, jnp.log(chance)).astype(jnp.int32)
         clock = env_state.clock + 1
-        truncated = jnp.broadcast_to(clock >= self.spec.horizon, place.shape)
-        outcome = Outcome(reward, jnp.zeros_like(truncated), truncated, _see(landed))
-        return TabularState(mdp, landed, clock, key), outcome
+        truncated = jnp.broadcast_to(clock >= self.spec.horizon, state.shape)
+        outcome = Outcome(reward, jnp.zeros_like(truncated), truncated, _observe(next_state))
+        return TabularState(mdp, next_state, clock, key), outcome
 
     def view(self, env_state: TabularState) -> Int[Array, " B"]:
-        """Return the state each lane stands in."""
-        return env_state.place
+        """Return the state each lane is in."""
+        return env_state.state
 
 
-def _see(place: Int[Array, " B"]) -> Float[Array, "B S"]:
-    return jax.nn.one_hot(place, NUM_STATES, dtype=jnp.float32)
+def _observe(state: Int[Array, " B"]) -> Float[Array, "B S"]:
+    return jax.nn.one_hot(state, NUM_STATES, dtype=jnp.float32)
 
 
 def make(name: str) -> Tabular:
@@ -97,6 +94,7 @@ def make(name: str) -> Tabular:
         raise TrmrlError(f"{name!r} is no tabular MDP: expected tabular-nN, N episodes >= 1")
     spec = EnvSpec(
         name=name,
+        family="tabular",
         obs_size=NUM_STATES,
         action_space=Discrete(NUM_ACTIONS),
         horizon=HORIZON,

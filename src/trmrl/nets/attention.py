@@ -1,7 +1,6 @@
-"""Multi-head attention on short sequences, with a gradient written out.
+"""Multi-head attention on short sequences, with its gradient written out.
 
-Lives here: one function, and the derivative of its general case. Does not live here: projections,
-or which rows may look at which.
+Projections, and which rows may attend to which, are the caller's.
 """
 
 from typing import Any
@@ -11,7 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-_FEW = 32  # keys that one query looks at before reading them in place pays
+_FEW = 32  # up to so many keys, splitting them into heads is faster than reading them in place
+
+
+def check_heads(width: int, num_heads: int) -> str | None:
+    """Return what is wrong with so many heads on features of that width, else None."""
+    if width % num_heads:
+        return f"num_heads is {num_heads}, which does not divide width, {width}"
+    return None
 
 
 def attend(
@@ -23,7 +29,7 @@ def attend(
 ) -> Float[jax.Array, "B Q D"]:
     """Return `softmax(q k' / sqrt(d_head) + log mask) v`, heads side by side in `D`.
 
-    Every row must be allowed to look at something (Vaswani et al., 2017).
+    Every query must have a key that the mask allows (Vaswani et al., 2017).
     """
     if query.shape[1] == 1 and key.shape[1] > _FEW:
         return _attend_once(query, key, value, mask, num_heads)
@@ -36,19 +42,19 @@ def attend(
 def _attend_once(
     query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, num_heads: int
 ) -> jax.Array:
-    """One row looks at a cache, whose keys and values are read where they lie.
+    """One query attends to a cache, whose keys and values are read in place.
 
     Each head's query is laid out over all of `D`, zero outside its own features. That multiplies by
     many zeros, and still takes less than half the time of splitting the whole cache into heads.
     """
     size = query.shape[-1] // num_heads
-    own = np.repeat(np.eye(num_heads, dtype=np.float32), size, axis=1)[None]
-    spread = (query * size**-0.5) * own
+    own_features = np.repeat(np.eye(num_heads, dtype=np.float32), size, axis=1)[None]
+    spread = (query * size**-0.5) * own_features
     score = jnp.einsum("bsd,bhd->bhs", key, spread)
-    seen = jnp.broadcast_to(mask, score.shape)
-    weight = jax.nn.softmax(jnp.where(seen, score, -jnp.inf), axis=-1)
+    visible = jnp.broadcast_to(mask, score.shape)
+    weight = jax.nn.softmax(jnp.where(visible, score, -jnp.inf), axis=-1)
     read = jnp.einsum("bhs,bsd->bhd", weight, value)
-    return jnp.sum(read * own, axis=1, keepdims=True)
+    return jnp.sum(read * own_features, axis=1, keepdims=True)
 
 
 # What autodiff makes of this costs half as much again on CPU: it interleaves the softmax's
@@ -61,8 +67,8 @@ def _attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Ar
 def _forward(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> tuple[jax.Array, Any]:
     q, k, v = jax.lax.optimization_barrier((q, k, v))
     score = jnp.einsum("bqhd,bshd->bhqs", q, k)
-    seen = jnp.broadcast_to(mask[:, None], score.shape)
-    weight = jax.nn.softmax(jnp.where(seen, score, -jnp.inf), axis=-1)
+    visible = jnp.broadcast_to(mask[:, None], score.shape)
+    weight = jax.nn.softmax(jnp.where(visible, score, -jnp.inf), axis=-1)
     out = jnp.einsum("bhqs,bshd->bqhd", weight, v)
     return jax.lax.optimization_barrier(out), (q, k, v, weight)
 

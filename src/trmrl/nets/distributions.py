@@ -1,13 +1,21 @@
 """Distributions over one action per row: Gaussian, Gaussian in a box, categorical."""
 
 import math
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Key
 
-from trmrl.types import PRNGKey
+from trmrl.types import LaneKeys, PRNGKey
+
+
+def draw_rows(draw: Callable, key: Key[jax.Array, "*lanes"], shape: tuple[int, ...]) -> jax.Array:
+    """Return `draw(key, shape)`; of a key for each row `[B]`, the rows drawn one by one."""
+    if not key.shape:
+        return draw(key, shape)
+    return jax.vmap(lambda row_key: draw(row_key, shape[1:]))(key)
 
 
 class Gaussian(eqx.Module):
@@ -16,9 +24,11 @@ class Gaussian(eqx.Module):
     mean: Float[jax.Array, "*axes A"]
     log_std: Float[jax.Array, "*axes A"]
 
-    def sample(self, *, key: PRNGKey) -> Float[jax.Array, "*axes A"]:
-        """Draw one action per row."""
-        return self.mean + jnp.exp(self.log_std) * jax.random.normal(key, self.mean.shape)
+    def sample(self, *, key: PRNGKey | LaneKeys) -> Float[jax.Array, "*axes A"]:
+        """Draw one action per row, from one key or from a key for each."""
+        return self.mean + jnp.exp(self.log_std) * draw_rows(
+            jax.random.normal, key, self.mean.shape
+        )
 
     def mode(self) -> Float[jax.Array, "*axes A"]:
         """Return the likeliest action."""
@@ -49,7 +59,7 @@ class Squashed(eqx.Module):
 
     normal: Gaussian
 
-    def sample(self, *, key: PRNGKey) -> tuple[jax.Array, jax.Array]:
+    def sample(self, *, key: PRNGKey | LaneKeys) -> tuple[jax.Array, jax.Array]:
         """Draw one action per row; returns `[..., A]` and its log density `[...]`."""
         return self._squash(self.normal.sample(key=key))
 
@@ -71,9 +81,10 @@ class Categorical(eqx.Module):
 
     logits: Float[jax.Array, "*axes A"]
 
-    def sample(self, *, key: PRNGKey) -> Int[jax.Array, "*axes"]:
-        """Draw one choice per row."""
-        return jax.random.categorical(key, self.logits).astype(jnp.int32)
+    def sample(self, *, key: PRNGKey | LaneKeys) -> Int[jax.Array, "*axes"]:
+        """Draw one choice per row, from one key or from a key for each (the Gumbel maximum)."""
+        noise = draw_rows(jax.random.gumbel, key, self.logits.shape)
+        return jnp.argmax(self.logits + noise, axis=-1).astype(jnp.int32)
 
     def mode(self) -> Int[jax.Array, "*axes"]:
         """Return the likeliest choice."""

@@ -1,7 +1,6 @@
-"""Working memories: what a timestep looks like to a core.
+"""Tokens: a timestep as the vector `[obs, previous action, previous reward, boundary flag]`.
 
-Lives here: the token `[obs, previous action, previous reward, boundary flag]`. Does not live here:
-its embedding, which each core learns.
+Each core learns an embedding of its own.
 """
 
 import jax.numpy as jnp
@@ -19,9 +18,9 @@ def token_size(spec: EnvSpec) -> int:
 def token(timestep: Timestep, moments: Moments | None, forget: Array) -> Float[Array, "*axes D"]:
     """Return a timestep as one vector, `[..., D]`.
 
-    Observations are normalized by `moments` if given; the reward is the world's own. Where
-    `forget` is True memory is empty, and what came before is hidden: the published code resets its
-    previous action, reward and flag to zero there.
+    Observations are normalized by `moments` if given; the reward is as the environment
+    gave it. Where `forget` is True the memory is empty, and previous action, reward and flag are
+    zero, as the published code resets them there.
     """
     obs = timestep.obs if moments is None else normalize(moments, jnp.asarray(timestep.obs))
     previous = [

@@ -1,8 +1,8 @@
-"""A causal transformer encoder (Vaswani et al., 2017): TrMRL's own, and what it argues against.
+"""A causal transformer encoder (Vaswani et al., 2017): TrMRL's own, and its controls.
 
-TrMRL does without LayerNorm and begins by T-Fixup (Melo, ICML 2022, sections 3 and 4). The controls
-put LayerNorm before or after each sublayer, or begin as transformers usually do. Lives here: the
-embedding and the layers. Does not live here: which rows they see, or what is remembered.
+TrMRL has no LayerNorm and initializes by T-Fixup (Melo, ICML 2022, sections 3 and 4). The controls
+put LayerNorm before or after each sublayer, or initialize as transformers usually do. Which rows
+attend to which, and what is kept between steps, is decided in `transformer.py`.
 """
 
 from typing import Literal
@@ -34,7 +34,7 @@ def sinusoid(position: Int[jax.Array, "*axes"], width: int) -> Float[jax.Array, 
 
 
 class Block(eqx.Module):
-    """One layer: attention and a feed-forward map, each added to its input.
+    """One layer: attention and a feed-forward map, each added to its own input.
 
     With normalization "pre", `h + f(LN(h))`; with "post", `LN(h + f(h))`; else `h + f(h)`.
     """
@@ -83,7 +83,7 @@ class Block(eqx.Module):
         return self.norms[sublayer](h) if self.norms and self.normalization == "post" else h
 
     def keys_values(self, h: Float[jax.Array, "*axes D"]) -> tuple[jax.Array, jax.Array]:
-        """Return what later queries may look at: keys and values, `[..., D]` each."""
+        """Return the keys and values that queries of later rows attend to, `[..., D]` each."""
         key, value = jnp.split(self.key_value(self._before(0, h)), 2, axis=-1)
         return key, value
 
@@ -93,7 +93,7 @@ class Block(eqx.Module):
         keys_values: tuple[jax.Array, jax.Array],
         mask: Bool[jax.Array, "#B Q S"],
     ) -> Float[jax.Array, "B Q D"]:
-        """Return the next layer's memories of the rows in `h`, which look at `keys_values`."""
+        """Return the next layer's rows for those in `h`, which attend to `keys_values`."""
         query = self.query(self._before(0, h))
         h = self._after(0, h + self.out(attend(query, *keys_values, mask, self.num_heads)))
         change = self.contract(jax.nn.relu(self.expand(self._before(1, h))))
@@ -120,7 +120,7 @@ class Encoder(eqx.Module):
         *,
         key: PRNGKey,
     ):
-        """Weights by T-Fixup for an encoder of `num_layers`, or by plain Xavier.
+        """Initialize by T-Fixup for an encoder of `num_layers`, or by plain Xavier.
 
         `embedding_gain` multiplies T-Fixup's embedding.
         """
@@ -145,5 +145,5 @@ class Encoder(eqx.Module):
         return h + sinusoid(position, h.shape[-1])
 
     def feature(self, h: Float[jax.Array, "*axes F"]) -> Float[jax.Array, "*axes F"]:
-        """Return what the heads read of the last layer's memories."""
+        """Return the features of the last layer's rows, normalized if there is a last LayerNorm."""
         return h if self.norm is None else self.norm(h)

@@ -1,9 +1,9 @@
 """GTrXL, the gated transformer-XL (Parisotto et al., ICML 2020), as a core.
 
-Per layer, with skip stream h and what is remembered of it m (no gradient passes through m):
-`h = gate(h, relu(attention(LN([m, h]))))`, then `h = gate(h, relu(FF(LN(h))))`. The gates begin
-nearly shut (bias 2), so the agent begins nearly memoryless. Lives here: gates, attention by
-distance (Dai et al., 2019) and the memory of earlier hidden states.
+Per layer, with skip stream h and its remembered rows m (no gradient passes through m):
+`h = gate(h, relu(attention(LN([m, h]))))`, then `h = gate(h, relu(FF(LN(h))))`. The gates are
+nearly shut at first (bias 2), so an untrained agent is nearly memoryless. Attention is by relative
+position (Dai et al., 2019).
 """
 
 from dataclasses import dataclass
@@ -14,16 +14,18 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from trmrl.nets import ring
-from trmrl.nets._core import AbstractCore, AbstractCoreConfig
+from trmrl.nets.attention import check_heads
+from trmrl.nets.core import AbstractCore, AbstractCoreConfig
 from trmrl.nets.encoder import sinusoid
 from trmrl.nets.initializers import xavier
 from trmrl.nets.linear import Linear
 from trmrl.nets.norm import LayerNorm
-from trmrl.types import PRNGKey
+from trmrl.settings import field
+from trmrl.types import EnvSpec, PRNGKey
 
 
 class Gate(eqx.Module):
-    """`g(x, y) = (1 - z) x + z c`, a GRU's way of letting `y` change the skip stream `x`.
+    """`g(x, y) = (1 - z) x + z c`: as in a GRU, how far `y` changes the skip stream `x`.
 
     `r = sigmoid(W_r y + U_r x)`, `z = sigmoid(W_z y + U_z x - b)`, `c = tanh(W_c y + U_c (r x))`.
     """
@@ -54,7 +56,7 @@ class Gate(eqx.Module):
 
 
 class RelativeAttention(eqx.Module):
-    """Attention whose scores know how far apart two rows are, not where they stand.
+    """Attention whose scores depend on the distance between two rows, not on their positions.
 
     `score_ij = ((q_i + u) . k_j + (q_i + v) . r_(i-j)) / sqrt(d_head)`, `r_d = W_R sinusoid(d)`;
     projections have no bias (Dai et al., 2019, section 3.3).
@@ -69,7 +71,7 @@ class RelativeAttention(eqx.Module):
     by_distance: Float[jax.Array, "H E"]  # v
 
     def __init__(self, width: int, num_heads: int, *, key: PRNGKey):
-        """Xavier projections of `width / num_heads` features a head; `u` and `v` begin at zero."""
+        """Xavier projections of `width / num_heads` features a head; `u` and `v` zero."""
         size = width // num_heads
         keys = jax.random.split(key, 5)
         heads = lambda k: xavier(width, width, key=k).reshape((width, num_heads, size))
@@ -94,14 +96,14 @@ class RelativeAttention(eqx.Module):
     def unroll(
         self, x: Float[jax.Array, "B S F"], mask: Bool[jax.Array, "B T S"], reach: int
     ) -> Float[jax.Array, "B T F"]:
-        """Let the last `T` rows of `x` look at all `S`; none may look `reach` rows back."""
-        num_rows, num_seen = mask.shape[1:]
-        reach = min(reach, num_seen)
-        by_content, by_distance = self._queries(x[:, num_seen - num_rows :])
+        """Let the last `T` of `S` rows attend as `mask` allows, none `reach` rows back or more."""
+        num_rows, num_keys = mask.shape[1:]
+        reach = min(reach, num_keys)
+        by_content, by_distance = self._queries(x[:, num_keys - num_rows :])
         key = jnp.einsum("bsf,hfe->bhse", x, self.key)
         score = jnp.einsum("bhte,bhse->bhts", by_content, key) * key.shape[-1] ** -0.5
         distance = jnp.einsum("bhte,hse->bhts", by_distance, self._distances(reach))
-        score = score + _shift(distance, num_seen)
+        score = score + _shift(distance, num_keys)
         weight = jax.nn.softmax(jnp.where(mask[:, None], score, -jnp.inf), axis=-1)
         value = jnp.einsum("bsf,hfe->bhse", x, self.value)
         return jnp.einsum("bhte,hef->btf", jnp.einsum("bhts,bhse->bhte", weight, value), self.out)
@@ -109,44 +111,44 @@ class RelativeAttention(eqx.Module):
     def step(
         self,
         x: Float[jax.Array, "B F"],
-        seen: Float[jax.Array, "B S F"],
+        rows: Float[jax.Array, "B S F"],
         age: Int[jax.Array, "B S"],
     ) -> Float[jax.Array, "B F"]:
-        """Let one row look at a ring, slots marked by their age (negative: not to be seen).
+        """Let one row attend to a ring whose slots have an age (negative: not visible).
 
-        Keys and values of the ring are never formed: queries are carried back through the keys'
-        projection and what was read through the values', which costs `S F H` instead of `S F F`.
+        Keys and values of the ring are never formed: the query is multiplied by the projection of
+        keys, and the weighted sum of rows by that of values. It costs `S F H` instead of `S F F`.
         """
         by_content, by_distance = self._queries(x[:, None])
-        back = jnp.einsum("bhte,hfe->bhf", by_content, self.key) * self.key.shape[-1] ** -0.5
-        distance = jnp.einsum("bhte,hse->bhs", by_distance, self._distances(seen.shape[1]))
-        column = jnp.where(age < 0, 0, seen.shape[1] - 1 - age)
-        score = jnp.einsum("bhf,bsf->bhs", back, seen)
+        query = jnp.einsum("bhte,hfe->bhf", by_content, self.key) * self.key.shape[-1] ** -0.5
+        distance = jnp.einsum("bhte,hse->bhs", by_distance, self._distances(rows.shape[1]))
+        column = jnp.where(age < 0, 0, rows.shape[1] - 1 - age)
+        score = jnp.einsum("bhf,bsf->bhs", query, rows)
         score = score + jnp.take_along_axis(distance, column[:, None], axis=2)
         weight = jax.nn.softmax(jnp.where((age < 0)[:, None], -jnp.inf, score), axis=-1)
-        value = jnp.einsum("bhf,hfe->bhe", jnp.einsum("bhs,bsf->bhf", weight, seen), self.value)
+        value = jnp.einsum("bhf,hfe->bhe", jnp.einsum("bhs,bsf->bhf", weight, rows), self.value)
         return jnp.einsum("bhe,hef->bf", value, self.out)
 
 
-def _shift(score: Float[jax.Array, "B H T D"], num_seen: int) -> Float[jax.Array, "B H T S"]:
-    """Lay scores by distance, greatest first, under the columns they belong to.
+def _shift(score: Float[jax.Array, "B H T D"], num_keys: int) -> Float[jax.Array, "B H T S"]:
+    """Move scores by distance, greatest first, to the columns they belong to.
 
-    The last of `T` rows ends at the last column, each row before it one column sooner. Where no
-    distance belongs there is a number that means nothing. Padding each row by `T` and cutting the
+    The last of `T` rows ends at the last column, each row before it one column sooner. Columns
+    without a distance hold numbers without a meaning. Padding each row by `T` and cutting the
     whole into rows one shorter moves row i by i columns (Dai et al., 2019, appendix B).
     """
     lead, (num_rows, reach) = score.shape[:2], score.shape[2:]
     padded = jnp.pad(score, ((0, 0), (0, 0), (0, 0), (0, num_rows)))
     flat = padded.reshape((*lead, -1))[..., : num_rows * (num_rows + reach - 1)]
     moved = flat.reshape((*lead, num_rows, num_rows + reach - 1))
-    extra = num_seen - moved.shape[-1]
+    extra = num_keys - moved.shape[-1]
     if extra > 0:
         return jnp.pad(moved, ((0, 0), (0, 0), (0, 0), (extra, 0)))
     return moved[..., -extra:]
 
 
 class GatedBlock(eqx.Module):
-    """One layer."""
+    """One layer: attention and a feed-forward map, each behind a gate."""
 
     attention_norm: LayerNorm
     attention: RelativeAttention
@@ -157,7 +159,7 @@ class GatedBlock(eqx.Module):
     gate: Gate
 
     def __init__(self, width: int, hidden: int, num_heads: int, gate_bias: float, *, key: PRNGKey):
-        """Xavier weights, zero biases but the gates'."""
+        """Xavier weights; biases are zero, except those of the gates."""
         keys = jax.random.split(key, 5)
         self.attention_norm, self.norm = LayerNorm(width), LayerNorm(width)
         self.attention = RelativeAttention(width, num_heads, key=keys[0])
@@ -169,7 +171,7 @@ class GatedBlock(eqx.Module):
     def refine(
         self, h: Float[jax.Array, "*axes F"], read: Float[jax.Array, "*axes F"]
     ) -> Float[jax.Array, "*axes F"]:
-        """Return the next layer's stream, given what attention read."""
+        """Return the next layer's stream, given the output of attention."""
         h = self.attention_gate(h, jax.nn.relu(read))
         change = self.contract(jax.nn.relu(self.expand(self.norm(h))))
         return self.gate(h, jax.nn.relu(change))
@@ -185,7 +187,7 @@ class GTrXLMemory:
 
 
 class GTrXL(AbstractCore):
-    """Each layer's row sees itself and the `capacity - 1` rows of the layer below before it."""
+    """A row attends, in each layer, to itself and to up to `capacity - 1` rows before it."""
 
     embedding: Linear
     blocks: tuple[GatedBlock, ...]
@@ -200,7 +202,7 @@ class GTrXL(AbstractCore):
     def step(
         self, memory: GTrXLMemory, token: Float[jax.Array, "B D"], start: Bool[jax.Array, " B"]
     ) -> tuple[GTrXLMemory, Float[jax.Array, "B F"]]:
-        """Write each layer's stream into its ring, and look at the ring."""
+        """Write each layer's stream into its ring, and attend to the ring."""
         now = jnp.where(start, 0, memory.length)
         age = ring.ages(now, self.capacity)
         age = jnp.where(age <= now[:, None], age, -1)
@@ -218,34 +220,36 @@ class GTrXL(AbstractCore):
         start: Bool[jax.Array, "T B"],
         valid: Bool[jax.Array, "T B"],
     ) -> tuple[GTrXLMemory, Float[jax.Array, "T B F"]]:
-        """One pass over the chunk, which may also look at the memory before it."""
+        """One pass over the chunk, whose rows may also attend to the memory before it."""
         before = self.start(token.shape[1]) if memory is None else memory
         chunk = ring.chunk_of(start, valid, before.length)
-        mask = chunk.sight(0 if memory is None else self.capacity, self.capacity)
+        mask = chunk.visible(0 if memory is None else self.capacity, self.capacity)
         h, rings = self.embedding(chunk.gather(token)), []
         for past, block in zip(before.hidden, self.blocks, strict=True):
             rings.append(chunk.roll(past, h))
-            seen = h
+            rows = h
             if memory is not None:
                 past = jax.lax.stop_gradient(chunk.unroll(past))
-                seen = jnp.concatenate([past, h], axis=1)
-            read = block.attention.unroll(block.attention_norm(seen), mask, self.capacity)
+                rows = jnp.concatenate([past, h], axis=1)
+            read = block.attention.unroll(block.attention_norm(rows), mask, self.capacity)
             h = block.refine(h, read)
         return GTrXLMemory(tuple(rings), chunk.length), chunk.scatter(h)
 
 
 class GTrXLConfig(AbstractCoreConfig):
-    """GTrXL. `memory` counts the rows before the present one that a layer sees (0: the trial).
+    """GTrXL: a transformer with gates, attention by relative position and a memory of rows."""
 
-    gate_bias: how shut the gates begin; sigmoid(-2) is 0.12.
-    """
+    memory: int = field(0, low=0)  # earlier rows that a layer attends to; 0: the whole trial
+    width: int = field(128, low=1)  # features of every layer
+    num_heads: int = field(8, low=1)  # attention heads; must divide width
+    num_layers: int = field(4, low=1)  # layers of attention and a feed-forward map
+    hidden: int = field(512, low=1)  # units of the feed-forward maps
+    gate_bias: float = 2.0  # gates are shut at first: 2 lets sigmoid(-2) = 0.12 of a change through
 
-    memory: int = 0
-    width: int = 128
-    num_heads: int = 8
-    num_layers: int = 4
-    hidden: int = 512
-    gate_bias: float = 2.0
+    def check(self, spec: EnvSpec) -> str | None:
+        """Return a complaint where heads do not divide the width."""
+        del spec
+        return check_heads(self.width, self.num_heads)
 
     def build(self, token_size: int, trial_length: int, *, key: PRNGKey) -> AbstractCore:
         """Return a core with Xavier weights."""

@@ -1,7 +1,4 @@
-"""From features to what an agent says: its policy, and what it expects of the world.
-
-Lives here: one policy head per kind of action space, and the predictor.
-"""
+"""Heads on a core's features: one kind of policy head per kind of action space, and a predictor."""
 
 import math
 
@@ -12,21 +9,22 @@ from jaxtyping import Float, Shaped
 
 from trmrl.nets.distributions import Categorical, Gaussian
 from trmrl.nets.linear import MLP
+from trmrl.settings import AbstractSettings, field
 from trmrl.types import Continuous, Discrete, PRNGKey, Space
 
 MIN_STD = 1e-6  # as published; there is no maximum
 
 
-class HeadConfig(eqx.Module):
-    """`hidden` tanh layers, the last linear layer's gain, and the first standard deviation."""
+class HeadConfig(AbstractSettings):
+    """A head: hidden tanh layers, then a linear one."""
 
-    hidden: tuple[int, ...] = (64, 64)
-    last_gain: float = 0.01
-    init_std: float = 0.5
+    hidden: tuple[int, ...] = field((64, 64), low=1)  # units of each hidden layer
+    last_gain: float = 0.01  # of the last layer's Xavier weights
+    init_std: float = field(0.5, low=1e-6)  # first standard deviation of Gaussian policies
 
 
 class GaussianHead(eqx.Module):
-    """A mean from features, and a learned standard deviation that is the same everywhere."""
+    """A mean from features, and a learned standard deviation that does not depend on them."""
 
     mean: MLP
     log_std: Float[jax.Array, " A"]
@@ -64,13 +62,13 @@ HEADS = {Continuous: _gaussian, Discrete: _categorical}
 
 
 def policy_head(feature_size: int, space: Space, config: HeadConfig, *, key: PRNGKey) -> PolicyHead:
-    """Return the head that suits an action space."""
+    """Return a fresh policy head for features `[..., feature_size]` and an action space."""
     sizes = (feature_size, *config.hidden, space.size)
     return HEADS[type(space)](MLP(sizes, config.last_gain, key=key), space.size, config)
 
 
 class Predictor(eqx.Module):
-    """What a feature and the action then taken say of the reward and the next observation."""
+    """Predicts reward and next observation from a feature and the action then taken."""
 
     outcome: MLP
     space: Space = eqx.field(static=True)
@@ -78,12 +76,12 @@ class Predictor(eqx.Module):
     def __init__(
         self, feature_size: int, obs_size: int, space: Space, config: HeadConfig, *, key: PRNGKey
     ):
-        """Build from features of `feature_size`, in worlds of `obs_size` and `space`."""
+        """Xavier weights, for features, observations and actions of these sizes."""
         self.outcome = MLP((feature_size + space.size, *config.hidden, 1 + obs_size), key=key)
         self.space = space
 
     def __call__(
         self, feature: Float[jax.Array, "*axes F"], action: Shaped[jax.Array, "..."]
     ) -> Float[jax.Array, "*axes O"]:
-        """Return the expected reward and next observation, side by side, as they are trained."""
+        """Return reward and next observation, `[..., 1 + D]`, in the units they are trained in."""
         return self.outcome(jnp.concatenate([feature, self.space.encode(action)], axis=-1))

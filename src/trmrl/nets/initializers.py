@@ -1,4 +1,4 @@
-"""How weights begin. Lives here: Xavier and T-Fixup. Does not live here: any layer.
+"""Initial weights: Xavier and T-Fixup.
 
 T-Fixup (Huang et al., ICML 2020) makes a transformer without LayerNorm trainable by scaling its
 first weights; TrMRL takes the encoder's rule. `L` is the number of layers, `d` the width.
@@ -22,7 +22,7 @@ def t_fixup_projection_gain(num_layers: int) -> float:
     """Gain of every projection in attention and feed-forward blocks: `0.67 * L^(-1/4)`.
 
     The published code multiplies its stacked query-key-value matrix by a further `sqrt(2)`, which
-    undoes the fan Xavier sees in the stack; a separate matrix for each needs no such factor.
+    undoes the larger fan-out of the stack under Xavier; separate matrices need no such factor.
     """
     return 0.67 * num_layers**-0.25
 

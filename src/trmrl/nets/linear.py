@@ -1,4 +1,4 @@
-"""Affine maps over the last axis. Lives here: `Linear` and `MLP`. Weights are `[in, out]`."""
+"""Affine maps over the last axis, and multilayer perceptrons; weights are `[in, out]`."""
 
 from collections.abc import Callable
 
@@ -25,8 +25,8 @@ class Linear(eqx.Module):
         return y + jnp.broadcast_to(self.bias, y.shape)
 
 
-# Left to itself, XLA on CPU multiplies transposed operands where they lie, at half the speed of its
-# other products. The barriers make it lay out the smaller of the two first.
+# By default XLA on CPU multiplies transposed operands in place, at half the speed of its other
+# products. The barriers make it transpose the smaller of the two in memory first.
 @jax.custom_vjp
 def _product(x: jax.Array, weight: jax.Array) -> jax.Array:
     return x @ weight
@@ -39,11 +39,11 @@ def _forward(x: jax.Array, weight: jax.Array) -> tuple[jax.Array, tuple[jax.Arra
 def _backward(kept: tuple[jax.Array, jax.Array], y_bar: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, weight = kept
     rows, rows_bar = (a.reshape((-1, a.shape[-1])) for a in (x, y_bar))
-    lay_out = jax.lax.optimization_barrier
+    materialize = jax.lax.optimization_barrier
     if weight.shape[0] <= weight.shape[1]:
-        weight_bar = lay_out(rows.T) @ rows_bar
+        weight_bar = materialize(rows.T) @ rows_bar
     else:
-        weight_bar = lay_out(lay_out(rows_bar.T) @ rows).T
+        weight_bar = materialize(materialize(rows_bar.T) @ rows).T
     return y_bar @ weight.T, weight_bar
 
 
@@ -51,7 +51,7 @@ _product.defvjp(_forward, _backward)
 
 
 class MLP(eqx.Module):
-    """Layers with an activation and a linear last one, Xavier weights and zero biases."""
+    """Layers with an activation, then a linear one; Xavier weights and zero biases."""
 
     layers: tuple[Linear, ...]
     activation: Callable[[jax.Array], jax.Array] = eqx.field(static=True)
@@ -69,8 +69,8 @@ class MLP(eqx.Module):
         keys = jax.random.split(key, len(sizes) - 1)
         gains = [1.0] * (len(sizes) - 2) + [last_gain]
         self.layers = tuple(
-            Linear(xavier(i, o, gain, key=k), jnp.zeros(o))
-            for i, o, gain, k in zip(sizes[:-1], sizes[1:], gains, keys, strict=True)
+            Linear(xavier(in_size, out_size, gain, key=k), jnp.zeros(out_size))
+            for in_size, out_size, gain, k in zip(sizes[:-1], sizes[1:], gains, keys, strict=True)
         )
 
     def __call__(self, x: Float[jax.Array, "*axes in"]) -> Float[jax.Array, "*axes out"]:

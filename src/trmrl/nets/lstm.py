@@ -1,31 +1,29 @@
-"""Long short-term memory (Hochreiter and Schmidhuber, 1997; forget gates by Gers et al., 2000).
-
-Lives here: the cell and its unrolling, as a core.
-"""
+"""Long short-term memory (Hochreiter and Schmidhuber, 1997; forget gates by Gers et al., 2000)."""
 
 from dataclasses import dataclass
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from trmrl.nets._core import AbstractCore, AbstractCoreConfig
+from trmrl.nets.core import AbstractCore, AbstractCoreConfig, AbstractRecurrentCore
 from trmrl.nets.initializers import xavier
 from trmrl.nets.linear import Linear
+from trmrl.settings import field
 from trmrl.types import PRNGKey
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LSTMMemory:
-    """What the cell shows and what it keeps."""
+    """What the cell puts out and what it keeps."""
 
     hidden: Float[jax.Array, "*B F"]
     cell: Float[jax.Array, "*B F"]
 
 
-class LSTM(AbstractCore):
+class LSTM(AbstractRecurrentCore):
     """`c' = f c + i g`, `h' = o tanh(c')`; gates `i, f, o = sigmoid(.)`, `g = tanh(W x + U h + b)`.
 
     The tokens are embedded by a linear map and a rectifier; the feature is `h'`.
@@ -41,47 +39,25 @@ class LSTM(AbstractCore):
         zero = jnp.zeros((num_lanes, self.feature_size))
         return LSTMMemory(zero, zero)
 
-    def _gates(self, token: Float[jax.Array, "*axes D"]) -> Float[jax.Array, "*axes G"]:
+    def project(self, token: Float[jax.Array, "*axes D"]) -> Float[jax.Array, "*axes G"]:
+        """Return `W x + b` for all four gates side by side."""
         return self.inputs(jax.nn.relu(self.embedding(token)))
 
-    def _cell(
-        self, memory: LSTMMemory, gates: Float[jax.Array, "B G"], start: Bool[jax.Array, " B"]
-    ) -> LSTMMemory:
-        old = jax.tree.map(lambda x: jnp.where(start[:, None], 0.0, x), memory)
-        take, keep, new, show = jnp.split(gates + self.hidden(old.hidden), 4, axis=-1)
-        cell = jax.nn.sigmoid(keep) * old.cell + jax.nn.sigmoid(take) * jnp.tanh(new)
-        return LSTMMemory(jax.nn.sigmoid(show) * jnp.tanh(cell), cell)
-
-    def step(
-        self, memory: LSTMMemory, token: Float[jax.Array, "B D"], start: Bool[jax.Array, " B"]
+    def cell(
+        self, memory: LSTMMemory, gates: Float[jax.Array, "B G"]
     ) -> tuple[LSTMMemory, Float[jax.Array, "B F"]]:
-        """Return the new state, and its hidden half as the feature."""
-        memory = self._cell(memory, self._gates(token), start)
-        return memory, memory.hidden
-
-    def unroll(
-        self,
-        memory: LSTMMemory | None,
-        token: Float[jax.Array, "T B D"],
-        start: Bool[jax.Array, "T B"],
-        valid: Bool[jax.Array, "T B"],
-    ) -> tuple[LSTMMemory, Float[jax.Array, "T B F"]]:
-        """Scan the cell; the input's share of the gates is computed for all rows at once."""
-
-        def row(memory, row):
-            gates, start, valid = row
-            new = self._cell(memory, gates, start)
-            keep = lambda new, old: jnp.where(valid[:, None], new, old)
-            return jax.tree.map(keep, new, memory), new.hidden
-
-        memory = self.start(token.shape[1]) if memory is None else memory
-        return jax.lax.scan(row, memory, (self._gates(token), start, valid))
+        """Return the next state, and its hidden half as the feature."""
+        gates = gates + self.hidden(memory.hidden)
+        take, keep, new, show = jnp.split(gates, 4, axis=-1)
+        cell = jax.nn.sigmoid(keep) * memory.cell + jax.nn.sigmoid(take) * jnp.tanh(new)
+        hidden = jax.nn.sigmoid(show) * jnp.tanh(cell)
+        return LSTMMemory(hidden, cell), hidden
 
 
 class LSTMConfig(AbstractCoreConfig):
-    """An LSTM of `width` units on tokens embedded in as many."""
+    """Long short-term memory."""
 
-    width: int = 128
+    width: int = field(128, low=1)  # units, and features of an embedded token
 
     def build(self, token_size: int, trial_length: int, *, key: PRNGKey) -> AbstractCore:
         """Return a core with Xavier input weights, orthogonal recurrent ones, forget biases 1."""

@@ -1,4 +1,4 @@
-"""Layer normalization (Ba et al., 2016). Lives here: that alone; who normalizes what is theirs."""
+"""Layer normalization (Ba et al., 2016)."""
 
 import equinox as eqx
 import jax
@@ -15,7 +15,7 @@ class LayerNorm(eqx.Module):
     bias: Float[jax.Array, " F"]
 
     def __init__(self, width: int):
-        """Begin with unit weights and zero biases."""
+        """Unit weights and zero biases, for features of `width`."""
         self.weight, self.bias = jnp.ones(width), jnp.zeros(width)
 
     def __call__(self, x: Float[jax.Array, "*axes F"]) -> Float[jax.Array, "*axes F"]:

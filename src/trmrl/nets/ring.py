@@ -1,10 +1,9 @@
-"""The last rows of a lane's trial, held as rings, and how a chunk of rows joins them.
+"""The last rows of a lane's trial in ring buffers, and chunks of rows that are added to them.
 
-A ring `[B, S, F]` holds position p in slot p mod S, so that living one more step writes one row.
-Positions count from the last time a lane's memory was emptied. A chunk's idle rows are moved behind
-the rows that happened: neighbours in an array are then neighbours in time, and how far apart two
-rows are is how far apart they stand. Lives here: writing, reading, order and visibility. Does not
-live here: what the rows are.
+A ring `[B, S, F]` holds position p in slot p mod S, so that one more step writes one row. Positions
+count from the last time a lane's memory was emptied. A chunk's idle rows are moved behind the rows
+that happened: neighbours in an array are then neighbours in time, and the distance of two rows in
+time is the difference of their indices.
 """
 
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ def read(
 def ages(newest: Int[jax.Array, " B"], size: int) -> Int[jax.Array, "B S"]:
     """Return how many rows before `newest` each slot was written: 0 to `size - 1`.
 
-    A slot older than the memory, `age > newest`, holds nothing.
+    A slot of `age > newest` has not been written since the memory was emptied.
     """
     return (newest[:, None] - jnp.arange(size)[None]) % size
 
@@ -48,18 +47,18 @@ def _rows(x: jax.Array, index: Int[jax.Array, "B N"]) -> jax.Array:
 class Chunk:
     """`T` rows of `B` lanes, idle ones behind the others, after a memory of `held` rows."""
 
-    order: Int[jax.Array, "B T"]  # which row of the chunk stands here
+    order: Int[jax.Array, "B T"]  # index, in the chunk as given, of the row at each place
     position: Int[jax.Array, "B T"]  # rows since memory was last empty
-    num_rows: Int[jax.Array, " B"]  # that happened
-    held: Int[jax.Array, " B"]  # positions taken before the chunk
-    length: Int[jax.Array, " B"]  # and after it
+    num_rows: Int[jax.Array, " B"]  # rows that happened
+    held: Int[jax.Array, " B"]  # rows in memory before the chunk
+    length: Int[jax.Array, " B"]  # rows in memory after it
 
     def gather(self, rows: Float[jax.Array, "T B F"]) -> Float[jax.Array, "B T F"]:
-        """Return rows as they stand here."""
+        """Return rows lane by lane, in the order of the chunk."""
         return _rows(jnp.swapaxes(rows, 0, 1), self.order)
 
     def scatter(self, rows: Float[jax.Array, "B T F"]) -> Float[jax.Array, "T B F"]:
-        """Return rows to where `gather` took them from."""
+        """Return rows to the places `gather` took them from."""
         return jnp.swapaxes(_rows(rows, jnp.argsort(self.order, axis=1)), 0, 1)
 
     def unroll(self, ring: Float[jax.Array, "B S F"]) -> Float[jax.Array, "B S F"]:
@@ -75,10 +74,10 @@ class Chunk:
         taken = _rows(rows, jnp.maximum(index, 0))
         return jnp.where((index >= 0)[..., None], taken, ring)
 
-    def sight(self, size: int, reach: int) -> Bool[jax.Array, "B T S"]:
-        """Return which of `size` unrolled slots, then rows of the chunk, each row may look at.
+    def visible(self, size: int, reach: int) -> Bool[jax.Array, "B T S"]:
+        """Return which of `size` unrolled slots, then rows of the chunk, each row may attend to.
 
-        Those are itself and up to `reach - 1` rows before it, as far as its memory goes back.
+        Those are itself and up to `reach - 1` rows before it, back to where its memory was empty.
         """
         row, column = jnp.arange(self.order.shape[1]), jnp.arange(size + self.order.shape[1])
         distance = size + row[:, None] - column[None]
@@ -95,7 +94,7 @@ def chunk_of(
     num_rows = valid.sum(axis=1, dtype=jnp.int32)
     row = jnp.broadcast_to(jnp.arange(start.shape[1], dtype=jnp.int32)[None], start.shape)
     empties = _rows(start & valid, order)
-    began = jax.lax.cummax(jnp.where(empties, row, -1), axis=1)
-    position = jnp.where(began >= 0, row - began, row + held[:, None])
+    first = jax.lax.cummax(jnp.where(empties, row, -1), axis=1)  # since memory was last empty
+    position = jnp.where(first >= 0, row - first, row + held[:, None])
     last = jnp.take_along_axis(position, jnp.maximum(num_rows - 1, 0)[:, None], axis=1)[:, 0]
     return Chunk(order, position, num_rows, held, jnp.where(num_rows > 0, last + 1, held))

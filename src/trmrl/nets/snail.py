@@ -1,9 +1,8 @@
 """SNAIL (Mishra et al., ICLR 2018), as a core: causal convolutions in time, and attention.
 
 A linear map of the token, then in turns a stack of gated dilated convolutions, which sum up what
-is recent, and attention, which picks from the whole trial; each adds its features to those it was
-given. Lives here: both kinds of layer and their memories. Does not live here: how rings work
-(`nets/ring.py`). There is no position code: convolutions feel the order.
+is recent, and attention, which picks from the whole trial; each appends its features to its input.
+There is no position code: convolutions depend on the order.
 """
 
 import math
@@ -15,18 +14,19 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from trmrl.nets import ring
-from trmrl.nets._core import AbstractCore, AbstractCoreConfig
+from trmrl.nets.core import AbstractCore, AbstractCoreConfig
 from trmrl.nets.initializers import xavier
 from trmrl.nets.linear import Linear
 from trmrl.nets.norm import LayerNorm
+from trmrl.settings import field
 from trmrl.types import PRNGKey
 
 
 def dilations(trial_length: int, first: int) -> tuple[int, ...]:
     """Return `ceil(log2(trial_length))` dilations, at least one, each twice the one before.
 
-    From 1 on, their sum reaches a whole trial back. Published is 2 (section 3, "TC block"), to
-    which every odd distance is invisible.
+    With `first` 1, their sum reaches a whole trial back. Published is 2 (section 3, "TC block"),
+    which never reaches an odd distance.
     """
     return tuple(first * 2**i for i in range(max(math.ceil(math.log2(trial_length)), 1)))
 
@@ -41,15 +41,15 @@ class DenseBlock(eqx.Module):
     def __init__(self, size: int, filters: int, dilation: int, *, key: PRNGKey):
         """Xavier weights of a kernel of width two."""
         keys = jax.random.split(key)
-        bound = lambda k: xavier(size, 2 * filters, 2**-0.5, key=k)
-        self.now = Linear(bound(keys[0]), jnp.zeros(2 * filters))
-        self.past = Linear(bound(keys[1]), None)
+        initial = lambda k: xavier(size, 2 * filters, 2**-0.5, key=k)
+        self.now = Linear(initial(keys[0]), jnp.zeros(2 * filters))
+        self.past = Linear(initial(keys[1]), None)
         self.dilation = dilation
 
     def __call__(
         self, x: Float[jax.Array, "*axes C"], past: Float[jax.Array, "*axes G"]
     ) -> Float[jax.Array, "*axes E"]:
-        """Add this block's features; `past` is `V x_(t-dilation)`, zero where there is none."""
+        """Append this block's features; `past` is `V x_(t-dilation)`, zero where there is none."""
         value, gate = jnp.split(self.now(x) + past, 2, axis=-1)
         return jnp.concatenate([x, jnp.tanh(value) * jax.nn.sigmoid(gate)], axis=-1)
 
@@ -57,11 +57,11 @@ class DenseBlock(eqx.Module):
 class Convolutions(eqx.Module):
     """Dense blocks of growing dilation.
 
-    One ring serves them all: what leaves the last block holds what entered every other.
+    One ring serves them all: the last block's output contains the input of every block.
     """
 
     blocks: tuple[DenseBlock, ...]
-    size: int = eqx.field(static=True)  # features that leave
+    size: int = eqx.field(static=True)  # features of the output
 
     def __init__(self, size: int, filters: int, steps: tuple[int, ...], *, key: PRNGKey):
         """Build a block for every dilation in `steps`, on `size` features."""
@@ -74,7 +74,7 @@ class Convolutions(eqx.Module):
 
     @property
     def reach(self) -> int:
-        """How far back the last block looks."""
+        """How many rows back the last block reads."""
         return self.blocks[-1].dilation
 
     def step(
@@ -95,10 +95,10 @@ class Convolutions(eqx.Module):
         """Take a chunk, after what an unrolled ring holds (None: nothing)."""
         num_rows = x.shape[1]
         for block in self.blocks:
-            seen, back = x, block.dilation
+            inputs, back = x, block.dilation
             if rows is not None:
-                seen = jnp.concatenate([rows[:, -back:, : x.shape[-1]], x], axis=1)
-            past = block.past(seen)
+                inputs = jnp.concatenate([rows[:, -back:, : x.shape[-1]], x], axis=1)
+            past = block.past(inputs)
             past = jnp.pad(past, ((0, 0), (back, 0), (0, 0))) if rows is None else past
             exists = (chunk.position >= back)[..., None]
             x = block(x, jnp.where(exists, past[:, :num_rows], 0.0))
@@ -126,7 +126,7 @@ class Attention(eqx.Module):
         value: Float[jax.Array, "B S V"],
         mask: Bool[jax.Array, "B T S"],
     ) -> Float[jax.Array, "B T E"]:
-        """Add what the rows of `x` read where they may look."""
+        """Append to the rows of `x` what they read where `mask` allows."""
         score = jnp.einsum("btk,bsk->bts", self.query(x) * key.shape[-1] ** -0.5, key)
         weight = jax.nn.softmax(jnp.where(mask, score, -jnp.inf), axis=-1)
         return jnp.concatenate([x, jnp.einsum("bts,bsv->btv", weight, value)], axis=-1)
@@ -135,7 +135,7 @@ class Attention(eqx.Module):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class SNAILMemory:
-    """Rings (`nets/ring.py`) of what left each stack of convolutions, and of keys and values."""
+    """Rings (`nets/ring.py`) of each stack of convolutions' output, and of keys and values."""
 
     rows: tuple[Float[jax.Array, "*B R _"], ...]
     key: tuple[Float[jax.Array, "*B S K"], ...]
@@ -169,14 +169,14 @@ class SNAIL(AbstractCore):
     ) -> tuple[SNAILMemory, Float[jax.Array, "B F"]]:
         """Write one row into every ring; convolutions read one row for each dilation."""
         now = jnp.where(start, 0, memory.length)
-        seen = (ring.ages(now, self.capacity) <= now[:, None])[:, None]
+        visible = (ring.ages(now, self.capacity) <= now[:, None])[:, None]
         x, rows, keys, values = self.embedding(token), [], [], []
         for i, (stack, attention) in enumerate(self._layers()):
             stack_rows, x = stack.step(memory.rows[i], x, now)
             rows.append(stack_rows)
             keys.append(ring.write(memory.key[i], attention.key(x), now))
             values.append(ring.write(memory.value[i], attention.value(x), now))
-            x = attention(x[:, None], keys[-1], values[-1], seen)[:, 0]
+            x = attention(x[:, None], keys[-1], values[-1], visible)[:, 0]
         return SNAILMemory(tuple(rows), tuple(keys), tuple(values), now + 1), self.norm(x)
 
     def unroll(
@@ -186,10 +186,10 @@ class SNAIL(AbstractCore):
         start: Bool[jax.Array, "T B"],
         valid: Bool[jax.Array, "T B"],
     ) -> tuple[SNAILMemory, Float[jax.Array, "T B F"]]:
-        """One pass over the chunk, which may also look at the memory before it."""
+        """One pass over the chunk, whose rows may also attend to the memory before it."""
         before = self.start(token.shape[1]) if memory is None else memory
         chunk = ring.chunk_of(start, valid, before.length)
-        mask = chunk.sight(0 if memory is None else self.capacity, self.capacity)
+        mask = chunk.visible(0 if memory is None else self.capacity, self.capacity)
         x, rows, keys, values = self.embedding(chunk.gather(token)), [], [], []
         for i, (stack, attention) in enumerate(self._layers()):
             x = stack.unroll(None if memory is None else chunk.unroll(memory.rows[i]), x, chunk)
@@ -209,17 +209,14 @@ class SNAIL(AbstractCore):
 
 
 class SNAILConfig(AbstractCoreConfig):
-    """SNAIL: `num_layers` times a stack of convolutions of `filters` and an attention.
+    """SNAIL: in each layer a stack of causal convolutions, then attention."""
 
-    first_dilation: 1, or 2 as published (see `dilations`).
-    """
-
-    width: int = 64
-    filters: int = 32
-    key_size: int = 64
-    value_size: int = 32
-    num_layers: int = 2
-    first_dilation: int = 1
+    width: int = field(64, low=1)  # features of an embedded token
+    filters: int = field(32, low=1)  # features that each convolution appends
+    key_size: int = field(64, low=1)  # features of an attention's queries and keys
+    value_size: int = field(32, low=1)  # features that each attention appends
+    num_layers: int = field(2, low=1)  # layers of convolutions and attention
+    first_dilation: int = field(1, low=1)  # of each stack: 1, or 2 as published
 
     def build(self, token_size: int, trial_length: int, *, key: PRNGKey) -> AbstractCore:
         """Return a core with Xavier weights, its convolutions reaching a whole trial back."""

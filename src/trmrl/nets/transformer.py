@@ -1,8 +1,8 @@
 """The TrMRL core: working memories in, episodic memory out, refined by self-attention.
 
-Lives here: the encoder's two contexts. Window: the last N tokens, encoded afresh at every step,
-positions counted within the window. Trial: every token of the trial, keys and values kept. Does not
-live here: the encoder.
+The encoder (`encoder.py`) has one of two contexts. Window: the last N tokens, encoded afresh at
+every step, positions counted within the window. Trial: every token of the trial, keys and values
+kept.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,11 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from trmrl.nets import ring
-from trmrl.nets._core import AbstractCore, AbstractCoreConfig
+from trmrl.nets.attention import check_heads
+from trmrl.nets.core import AbstractCore, AbstractCoreConfig, where_lanes
 from trmrl.nets.encoder import Encoder, Initializer, Normalization
-from trmrl.types import PRNGKey
+from trmrl.settings import field
+from trmrl.types import EnvSpec, PRNGKey
 
 
 @jax.tree_util.register_dataclass
@@ -38,8 +40,8 @@ def _push(
     shifted = jnp.concatenate([slots[:, 1:], jnp.zeros_like(slots[:, :1])], axis=1)
     slots = jnp.where((length == num_slots)[:, None, None], shifted, slots)
     write = jnp.minimum(length, num_slots - 1)
-    here = jnp.arange(num_slots)[None, :] == write[:, None]
-    return WindowMemory(jnp.where(here[:, :, None], token[:, None], slots), write + 1)
+    is_free = jnp.arange(num_slots)[None, :] == write[:, None]
+    return WindowMemory(jnp.where(is_free[:, :, None], token[:, None], slots), write + 1)
 
 
 def _join(
@@ -84,8 +86,8 @@ class WindowTransformer(AbstractCore):
             h = block.refine(h, block.keys_values(h), causal)
         last = self.encoder.blocks[-1]
         newest = jnp.take_along_axis(h, (length - 1)[:, None, None], axis=1)
-        seen = position[None, None, :] < length[:, None, None]
-        return self.encoder.feature(last.refine(newest, last.keys_values(h), seen)[:, 0])
+        visible = position[None, None, :] < length[:, None, None]
+        return self.encoder.feature(last.refine(newest, last.keys_values(h), visible)[:, 0])
 
     def step(
         self, memory: WindowMemory, token: Float[jax.Array, "B D"], start: Bool[jax.Array, " B"]
@@ -101,17 +103,14 @@ class WindowTransformer(AbstractCore):
         start: Bool[jax.Array, "T B"],
         valid: Bool[jax.Array, "T B"],
     ) -> tuple[WindowMemory, Float[jax.Array, "T B F"]]:
-        """Lay out every window of the chunk, then encode them all at once."""
+        """Form every window of the chunk, then encode them all at once."""
         num_rows, num_lanes = start.shape
         held = self.start(num_lanes) if memory is None else memory
 
         def push(memory, row):
             token, start, valid = row
             pushed = _push(memory, token, start)
-            keep = lambda new, old: jnp.where(
-                valid.reshape((-1,) + (1,) * (new.ndim - 1)), new, old
-            )
-            return jax.tree.map(keep, pushed, memory), pushed
+            return where_lanes(valid, pushed, memory), pushed
 
         if num_rows == 1:
             held, windows = push(held, (token[0], start[0], valid[0]))
@@ -125,7 +124,7 @@ class WindowTransformer(AbstractCore):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrialMemory:
-    """Keys and values of what is remembered, a ring (`nets/ring.py`) for each layer."""
+    """Keys and values of the remembered rows, a ring (`nets/ring.py`) for each layer."""
 
     key: tuple[Float[jax.Array, "*B S F"], ...]
     value: tuple[Float[jax.Array, "*B S F"], ...]
@@ -134,7 +133,7 @@ class TrialMemory:
 
 
 class TrialTransformer(AbstractCore):
-    """Sees up to `capacity` tokens of the trial; acting costs one token against a cache.
+    """Attends to up to `capacity` tokens of the trial; a step is one query against a cache.
 
     Beyond its capacity a lane forgets its oldest token.
     """
@@ -156,9 +155,9 @@ class TrialTransformer(AbstractCore):
     def step(
         self, memory: TrialMemory, token: Float[jax.Array, "B D"], start: Bool[jax.Array, " B"]
     ) -> tuple[TrialMemory, Float[jax.Array, "B F"]]:
-        """Write the token's keys and values into the cache, layer by layer, and look at it."""
+        """Write the token's keys and values into the cache, layer by layer, and attend to it."""
         now = jnp.where(start, 0, memory.length)
-        seen = (ring.ages(now, self.capacity) <= now[:, None])[:, None]
+        visible = (ring.ages(now, self.capacity) <= now[:, None])[:, None]
         newest = None
         if memory.token is not None:
             newest = ring.write(memory.token, token, now)
@@ -169,7 +168,7 @@ class TrialTransformer(AbstractCore):
             key, value = block.keys_values(h)
             keys.append(ring.write(memory.key[i], key[:, 0], now))
             values.append(ring.write(memory.value[i], value[:, 0], now))
-            h = block.refine(h, (keys[-1], values[-1]), seen)
+            h = block.refine(h, (keys[-1], values[-1]), visible)
         memory = TrialMemory(tuple(keys), tuple(values), newest, now + 1)
         return memory, self.encoder.feature(h[:, 0])
 
@@ -180,10 +179,10 @@ class TrialTransformer(AbstractCore):
         start: Bool[jax.Array, "T B"],
         valid: Bool[jax.Array, "T B"],
     ) -> tuple[TrialMemory, Float[jax.Array, "T B F"]]:
-        """One causal pass over the chunk, which may also look at the memory before it."""
+        """One causal pass over the chunk, whose rows may also attend to the memory before it."""
         before = self.start(token.shape[1]) if memory is None else memory
         chunk = ring.chunk_of(start, valid, before.length)
-        mask = chunk.sight(0 if memory is None else self.capacity, self.capacity)
+        mask = chunk.visible(0 if memory is None else self.capacity, self.capacity)
         rows, newest = chunk.gather(token), None
         if before.token is not None:
             newest = chunk.roll(before.token, rows)
@@ -204,27 +203,39 @@ class TrialTransformer(AbstractCore):
 
 
 class TransformerConfig(AbstractCoreConfig):
-    """The TrMRL core. `window` counts tokens; 0 means the whole trial (context "trial" only).
+    """The TrMRL core.
 
-    normalization: no LayerNorm, as published, or one before or after each sublayer (before: a last
-    one too). initializer: the first weights, by T-Fixup as published, or by plain Xavier.
-    embedding_gain: of T-Fixup's embedding, beside a position code of unit amplitude. Published 1
-    leaves tokens of few features a tenth of the code; `sqrt(width)`, by which Vaswani et al. (2017,
-    section 3.4) multiply embeddings, makes them its equals. transitions: embed each token beside
-    the one before it, so that a working memory holds a whole transition, where an action was taken
-    and what came of it; else (published) attention has to find the two before it can compare them.
+    With normalization "pre" there is a last LayerNorm too. T-Fixup's embedding is added to a
+    position code of unit amplitude: at the published `embedding_gain` of 1, tokens of few features
+    have a tenth of its size; at `sqrt(width)`, by which Vaswani et al. (2017, section 3.4) multiply
+    embeddings, the same size. With `transitions` a working memory holds a whole transition: where
+    an action was taken, and what followed. Without (as published) attention has to find the two
+    rows before it can compare them.
     """
 
+    # "window": encode the last tokens afresh at every step (as published). "trial": keep keys and
+    # values of the trial's tokens.
     context: Literal["window", "trial"] = "window"
-    window: int = 5
-    width: int = 128
-    num_heads: int = 16
-    num_layers: int = 4
-    hidden: int = 512
-    normalization: Normalization = "none"
-    initializer: Initializer = "t_fixup"
-    embedding_gain: float = 1.0
-    transitions: bool = False
+    window: int = field(5, low=0)  # tokens attended to; 0: the whole trial (context "trial" only)
+    width: int = field(128, low=1)  # features of every layer
+    num_heads: int = field(16, low=1)  # attention heads; must divide width
+    num_layers: int = field(4, low=1)  # layers of attention and a feed-forward map
+    hidden: int = field(512, low=1)  # units of the feed-forward maps
+    normalization: Normalization = (
+        "none"  # none as published, or LayerNorm before or after sublayers
+    )
+    initializer: Initializer = "t_fixup"  # of the weights: T-Fixup (as published), or plain Xavier
+    embedding_gain: float = field(
+        1.0, low=0
+    )  # factor on T-Fixup's embedding: published 1, or sqrt(width)
+    transitions: bool = False  # embed each token beside the one before it; published: alone
+
+    def check(self, spec: EnvSpec) -> str | None:
+        """Return a complaint where an empty window is encoded, or heads do not divide the width."""
+        del spec
+        if self.context == "window" and self.window < 1:
+            return 'window is 0, expected 1 or more in context "window"'
+        return check_heads(self.width, self.num_heads)
 
     def build(self, token_size: int, trial_length: int, *, key: PRNGKey) -> AbstractCore:
         """Return a core with fresh weights."""

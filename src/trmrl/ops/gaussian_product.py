@@ -1,7 +1,7 @@
 """Products of independent Gaussian factors, one per transition, kept as running sums.
 
-Lives here: factors, their product, its distance from the prior. Source: Rakelly et al. (2019),
-equation 2; as in that paper's code the prior is no factor, it stands where there are none.
+Source: Rakelly et al. (2019), equation 2. As in that paper's code the prior is not a factor; it is
+the result where there are none.
 """
 
 import jax
@@ -26,7 +26,7 @@ def factor(raw: Float[jax.Array, "*axes two_L"]) -> Pair:
 def product(precision: Float[jax.Array, "*axes L"], weighted: Float[jax.Array, "*axes L"]) -> Pair:
     """Return mean and variance of the product, `(sum m / v) / (sum 1 / v)` and `1 / (sum 1 / v)`.
 
-    Where nothing was added, it is the prior: mean 0, variance 1.
+    Without any factor it is the prior: mean 0, variance 1.
     """
     empty = precision == 0.0
     variance = 1.0 / jnp.where(empty, 1.0, precision)

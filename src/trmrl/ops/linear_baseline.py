@@ -1,7 +1,7 @@
 """The baseline of MAML: returns of one task, predicted linearly from observation and time.
 
-Lives here: its features, its fit by least squares, and advantages over it, for one task; the caller
-batches. Features and ridge are those of rllab (Duan et al., 2016) that MAML and ProMP kept.
+Functions are of one task; the caller batches. Features and ridge are those of rllab (Duan et al.,
+2016) that MAML and ProMP kept.
 """
 
 import jax
@@ -30,8 +30,8 @@ def fit(
 ) -> Float[jax.Array, " F"]:
     """Return the `w` that minimizes `|X w - y|^2 + ridge |w|^2` over the valid rows.
 
-    By QR of `[X y; sqrt(ridge) I 0]`, whose last column comes out as `Q^T y`. Squaring nothing, it
-    stays solvable in single precision where the published normal equations may fail, and are
+    By QR of `[X y; sqrt(ridge) I 0]`, whose last column becomes `Q^T y`. It squares nothing, so it
+    stays solvable in single precision, where the published normal equations may fail and are
     then tried again with ten times the ridge.
     """
     num_features = feature.shape[1]
@@ -52,7 +52,7 @@ def baseline_advantage(
 ) -> Float[jax.Array, "H R"]:
     """Return advantages of a task's `R` rollouts over the baseline fitted to their own returns.
 
-    Beyond a rollout's last valid row nothing is expected, whatever ended it.
+    Values beyond a rollout's last valid row are zero, whatever ended it.
     """
     by_rollout = lambda function: jax.vmap(function, in_axes=1, out_axes=1)
     discount = jnp.full_like(reward, gamma)

@@ -1,4 +1,4 @@
-"""Running moments, and normalizing by them. Lives here: pure functions on one small record."""
+"""Running moments, and normalizing by them: pure functions on one small record."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ EPSILON = 1e-8
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Moments:
-    """Mean, variance and count of everything seen; `[D]`, `[D]` and scalar."""
+    """Mean, variance and count of all rows added so far; `[D]`, `[D]` and scalar."""
 
     mean: Float[jax.Array, "*D"]
     variance: Float[jax.Array, "*D"]
@@ -20,7 +20,7 @@ class Moments:
 
 
 def unit_moments(shape: tuple[int, ...]) -> Moments:
-    """Return the moments before anything was seen: mean 0, variance 1."""
+    """Return the moments before any row is added: mean 0, variance 1, count 0."""
     return Moments(jnp.zeros(shape), jnp.ones(shape), jnp.zeros(()))
 
 
@@ -48,5 +48,5 @@ def normalize(moments: Moments, x: Float[jax.Array, "*axes D"], limit: float = 1
 
 
 def scale(moments: Moments, x: Float[jax.Array, "*axes"]) -> jax.Array:
-    """Return `x / std` by scalar moments: units change, signs and zero do not."""
+    """Return `x / std` by scalar moments; the mean is not subtracted, so signs are kept."""
     return x / jnp.sqrt(moments.variance + EPSILON)

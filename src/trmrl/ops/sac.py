@@ -13,9 +13,9 @@ Row = Float[jax.Array, "*axes"]
 def value_target(
     reward: Row, terminated: Bool[jax.Array, "*axes"], next_value: Row, gamma: float
 ) -> Row:
-    """Return `r + gamma V(s')`, without the second term where the world ended the episode.
+    """Return `r + gamma V(s')`, without the second term where the episode terminated.
 
-    A clock's end is none: the world goes on unseen.
+    Truncated episodes keep it: their last state still has a value.
     """
     return reward + gamma * (1.0 - terminated.astype(reward.dtype)) * next_value
 

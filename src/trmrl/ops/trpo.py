@@ -1,7 +1,7 @@
 """A step as far as a divergence allows (Schulman et al., 2015), on flat vectors.
 
-Lives here: conjugate gradients, the natural step and its line search. Does not live here: whose
-divergence it is, or how the Hessian multiplies a vector.
+Conjugate gradients, the natural step and its line search. The divergence, and the product of its
+Hessian with a vector, are the caller's.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _RESIDUAL_FLOOR = 1e-10  # squared, as published
 def conjugate_gradient(product: Callable[[Vector], Vector], b: Vector, num_steps: int) -> Vector:
     """Return `x` with `A x = b` nearly, after at most `num_steps` products by a positive `A`.
 
-    Ends early where nothing is left to solve, or where rounding leaves a direction without
+    Ends early where the residual is nearly zero, or where rounding leaves a direction without
     curvature.
     """
 

@@ -1,7 +1,6 @@
 """Named experiments: an env, an agent and every number, as one `Config`.
 
-Lives here: the menus of agents and of recipes. Recipe `paper` is the published setting, number for
-number; `default` is ours. Does not live here: what the numbers mean (`Config`, the agents).
+Recipe `paper` is the published setting, number for number; `default` is ours.
 """
 
 import difflib

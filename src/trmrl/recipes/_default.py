@@ -1,43 +1,39 @@
 """What our recipes share: everything but the core, per family of worlds.
 
-Lives here: the numbers we tuned, on small worlds first. Does not live here: published settings.
+The numbers are ours, tuned on small worlds first; published settings stand in each agent's recipes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from trmrl.agents._sgd import OptimizerConfig
-from trmrl.agents.memory_ppo import MemoryPPO, PPOConfig
+from trmrl.agents.memory import MemoryAgent
 from trmrl.config import Config
 from trmrl.envs import make
-from trmrl.nets._core import AbstractCoreConfig
+from trmrl.learners.descent import OptimizerConfig
+from trmrl.learners.objectives import Entropy, Objectives, Prediction
+from trmrl.learners.ppo import PPO, Joint
+from trmrl.nets.core import AbstractCoreConfig
 from trmrl.nets.heads import HeadConfig
 from trmrl.types import Discrete, EnvSpec, replace
 
 LOCOMOTION_STEPS = {"half-cheetah-dir": 4_000_000}
-# Worlds that are cheap to step, and pay for remembering everything since the trial began.
-SMALL = "bandit-", "tabular-", "grid-navi", "dark-", "point-robot"
-NOISY = "tabular-"  # rewards whose noise outweighs what an action is worth
 SMALL_TRIALS = 400_000  # a budget in trials
-# Rows lived between updates, and gone through once: new ones cost less than another pass over old
-# ones, and the caches of 64 trials of 100 steps stay in a processor's own.
+# Rows rolled out between updates, and gone through once: new ones cost less than another pass over
+# old ones, and the caches of 64 trials of 100 steps stay in a processor's own.
 SMALL_ROWS = 6_400
-
-
-def is_small(env: str) -> bool:
-    """Return whether an env is one whose trials our agents see whole."""
-    return env.startswith(SMALL)
+SHORT_TRIAL = 200  # steps that are remembered whole, in worlds of a family without a setting
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What differs between families of worlds."""
+    """What differs between families of worlds, for agents that learn by PPO."""
 
+    whole_trial: bool  # agents remember everything since the trial began
     head: HeadConfig
-    ppo: PPOConfig
+    algorithm: PPO
     num_lanes: int
     env_steps: int
     eval_every: int
-    target_kl: float = 0.0
 
 
 def default_config(
@@ -49,17 +45,18 @@ def default_config(
     learning_rate: float = 1e-3,
     env_steps: int | None,
 ) -> Config:
-    """Return our setting for an env, with the given core; `chunk_length` as in `PPOConfig`."""
+    """Return our setting for an env, with the given core; `chunk_length` as in `PPO`."""
     spec = make(env).spec
-    setting = _small(spec) if is_small(env) else _locomotion(spec)
+    setting = setting_of(spec)
     budget = setting.env_steps if env_steps is None else env_steps
-    agent = MemoryPPO(
+    agent = MemoryAgent(
         core=core,
         head=setting.head,
         normalize_obs=not isinstance(spec.action_space, Discrete),
-        ppo=replace(setting.ppo, chunk_length=chunk_length),
-        optimizer=OptimizerConfig(
-            learning_rate, decay_end=budget, final_factor=0.05, target_kl=setting.target_kl
+        algorithm=replace(
+            setting.algorithm,
+            chunk_length=chunk_length,
+            optimizer=OptimizerConfig(learning_rate, decay_end=budget, final_factor=0.05),
         ),
     )
     return Config(
@@ -73,43 +70,77 @@ def default_config(
     )
 
 
+def setting_of(spec: EnvSpec) -> Setting:
+    """Return the setting of a world's family.
+
+    A family without one has that of the point robots where a trial is short enough to be
+    remembered whole, else that of locomotion.
+    """
+    usual = "point" if spec.trial_length <= SHORT_TRIAL else "locomotion"
+    return SETTINGS.get(spec.family, SETTINGS[usual])(spec)
+
+
 def _small(spec: EnvSpec) -> Setting:
-    trial_length = spec.num_episodes * spec.horizon
-    noisy = spec.name.startswith(NOISY)
-    rows = 4 * SMALL_ROWS if noisy else SMALL_ROWS  # clipped together, noise undoes less
-    budget = SMALL_TRIALS * trial_length
+    """Return the setting of worlds that are cheap to step, and pay for remembering everything."""
+    budget = SMALL_TRIALS * spec.trial_length
     return Setting(
+        whole_trial=True,
         head=HeadConfig(),
-        ppo=PPOConfig(
+        algorithm=PPO(
             gamma=0.99,
-            gae_lambda=0.7 if noisy else 0.9,
+            gae_lambda=0.9,
             num_passes=1,
             minibatch_size=SMALL_ROWS // 4,
-            entropy_coef=0.06,  # without it long trials are played greedily
-            entropy_final_factor=0.0,
-            prediction_coef=2.0,  # memory forms on what noise hides from a policy's gradient
-            stop_kl=0.02,  # and a smaller step next time, or one burst undoes a room's policy
+            stop_kl=0.02,  # and a smaller step next time, or one burst undoes a grid's policy
+            target_kl=0.01,
             bootstrap=False,
+            objectives=Objectives(
+                # Without a bonus long trials are played greedily.
+                entropy=Entropy(0.06, final_factor=0.0),
+                # Memory forms on what noise hides from a policy's gradient.
+                prediction=Prediction(2.0),
+            ),
         ),
-        num_lanes=max(rows // trial_length, 16),
+        num_lanes=max(SMALL_ROWS // spec.trial_length, 16),
         env_steps=budget,
         eval_every=budget // 20,
-        target_kl=0.01,
+    )
+
+
+def _noisy(spec: EnvSpec) -> Setting:
+    """Return the same where the noise of rewards outweighs what an action is worth."""
+    small = _small(spec)
+    return replace(
+        small,
+        algorithm=replace(small.algorithm, gae_lambda=0.7),
+        # Four times the rows: clipped together, noise undoes less.
+        num_lanes=max(4 * SMALL_ROWS // spec.trial_length, 16),
     )
 
 
 def _locomotion(spec: EnvSpec) -> Setting:
     return Setting(
+        whole_trial=False,
         head=HeadConfig(init_std=0.2),
-        ppo=PPOConfig(
+        algorithm=PPO(
             gamma=0.95,
             gae_lambda=0.9,
             num_passes=4,
             minibatch_size=1_280,
-            value_coef=2.0,
-            entropy_coef=0.005,  # without it some gaits fall beyond the speeds trained for
+            value=Joint(2.0),
+            # Without a bonus some gaits fall beyond the speeds trained for.
+            objectives=Objectives(entropy=Entropy(0.005)),
         ),
         num_lanes=32,
-        env_steps=LOCOMOTION_STEPS.get(spec.name.removesuffix("+task"), 3_000_000),
+        env_steps=LOCOMOTION_STEPS.get(spec.name, 3_000_000),
         eval_every=300_000,
     )
+
+
+SETTINGS: dict[str, Callable[[EnvSpec], Setting]] = {
+    "bandit": _small,
+    "tabular": _noisy,
+    "grid": _small,
+    "point": _small,
+    "locomotion": _locomotion,
+}

@@ -1,10 +1,11 @@
 """MAML (Finn et al., 2017) and its kin: by a trust region, by PPO, and ProMP (Rothfuss, 2019)."""
 
-from trmrl.agents._outer import AbstractOuter, OuterPPOConfig, TRPOConfig
-from trmrl.agents._sgd import OptimizerConfig
+from trmrl.agents.base import TaskPlan
 from trmrl.agents.maml import MAML
 from trmrl.config import Config
 from trmrl.envs import make
+from trmrl.learners.descent import OptimizerConfig
+from trmrl.learners.outer import AbstractOuter, OuterPPOConfig, TRPOConfig
 from trmrl.types import Discrete, TrmrlError
 
 NUM_EPISODES = 2  # before and after the adaptation
@@ -51,8 +52,10 @@ def _passes(kl_coef: float) -> OuterPPOConfig:
     Unbridled they forgot half-cheetah-dir in one update after 140 good ones, so that the step size
     follows the divergence, and passes end where it grows.
     """
-    steps = OptimizerConfig(learning_rate=3e-3, max_grad_norm=0.0, target_kl=0.03)
-    return OuterPPOConfig(num_passes=10, kl_coef=kl_coef, stop_kl=0.1, optimizer=steps)
+    steps = OptimizerConfig(learning_rate=3e-3, max_grad_norm=0.0)
+    return OuterPPOConfig(
+        num_passes=10, kl_coef=kl_coef, stop_kl=0.1, target_kl=0.03, optimizer=steps
+    )
 
 
 def _default(
@@ -62,7 +65,7 @@ def _default(
     trial = TASKS * ROLLOUTS * NUM_EPISODES * spec.horizon
     discrete = isinstance(spec.action_space, Discrete)
     agent = MAML(
-        lanes_per_task=ROLLOUTS,
+        plan=TaskPlan(lanes_per_task=ROLLOUTS),
         inner_rate=0.5 if discrete else 0.1,
         outer=outer,
         **fields,  # pyright: ignore[reportArgumentType]
@@ -90,7 +93,7 @@ def _paper(
         )
     trial = PAPER_TASKS * PAPER_ROLLOUTS * NUM_EPISODES * make(env).spec.horizon
     agent = MAML(
-        lanes_per_task=PAPER_ROLLOUTS,
+        plan=TaskPlan(lanes_per_task=PAPER_ROLLOUTS),
         outer=outer,
         **fields,  # pyright: ignore[reportArgumentType]
     )

@@ -3,17 +3,18 @@
 from dataclasses import dataclass
 from typing import Any
 
-from trmrl.agents._sgd import OptimizerConfig
+from trmrl.agents.base import TaskPlan
 from trmrl.agents.pearl import PEARL
 from trmrl.config import Config
 from trmrl.envs import make
-from trmrl.recipes._default import is_small
+from trmrl.learners.descent import OptimizerConfig
+from trmrl.recipes._default import setting_of
 from trmrl.types import Continuous, TrmrlError
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How a family of worlds is lived in."""
+    """How much of a family of worlds is rolled out."""
 
     num_lanes: int
     num_episodes: int
@@ -30,7 +31,7 @@ SMALL = Budget(100, 10, 0.05, 2_000_000)
 # sparse z of the prior has to go everywhere, which takes beliefs held close to it.
 SPECIAL: dict[str, dict[str, Any]] = {
     "point-robot": {
-        "num_tasks": 300,
+        "plan": TaskPlan(300),
         "capacity": 2_000,
         "latent": 10,
         "encoder_hidden": (200, 200, 200),
@@ -41,7 +42,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
         "reward_scale": 100.0,
     },
     "point-robot-sparse": {
-        "num_tasks": 300,
+        "plan": TaskPlan(300),
         "capacity": 2_000,
         "context_episodes": 10,
         "context_prefix": True,
@@ -57,13 +58,13 @@ def default(env: str, env_steps: int | None = None) -> Config:
     spec = make(env).spec
     if not isinstance(spec.action_space, Continuous):
         raise TrmrlError(f"pearl needs continuous actions, {env} has choices")
-    usual = SMALL if is_small(env) else LOCOMOTION
+    usual = SMALL if setting_of(spec).whole_trial else LOCOMOTION
     budget = usual.env_steps if env_steps is None else env_steps
-    lived = usual.num_lanes * usual.num_episodes * spec.horizon
+    trial = usual.num_lanes * usual.num_episodes * spec.horizon
     ours: dict[str, Any] = {
         "encoder_hidden": (128, 128),
         "hidden": (128, 128),
-        "num_steps": round(usual.gradient_steps * lived),
+        "num_steps": round(usual.gradient_steps * trial),
         "batch_size": 64,
         "optimizer": OptimizerConfig(
             1e-3,
@@ -126,31 +127,31 @@ def paper(env: str, env_steps: int | None = None) -> Config:
     Differences that remain: slow copies of both critics stand for a value network and its slow
     copy (`PEARL`); tasks come in a ring, five or ten a trial, not with replacement, and where a
     family has two, the ring holds twenty draws of them, with a store each; the first experience is
-    lived like all other, partly on z from the untrained encoder's posterior; weights begin as
+    collected like all other, partly on z from the untrained encoder's posterior; weights begin as
     Xavier's.
     """
     if env not in PUBLISHED:
         raise TrmrlError(f"pearl/paper has no setting for {env}, only for {', '.join(PUBLISHED)}")
-    told, horizon = PUBLISHED[env], make(env).spec.horizon
-    prior, num_episodes = told.episodes[0], sum(told.episodes)
+    published, horizon = PUBLISHED[env], make(env).spec.horizon
+    prior, num_episodes = published.episodes[0], sum(published.episodes)
     trial = num_episodes * horizon
-    rounds = -(-told.initial_steps // trial)
-    warm = rounds * told.num_tasks // told.num_lanes
-    usual = (warm + ITERATIONS) * told.num_lanes * trial
+    rounds = -(-published.initial_steps // trial)
+    warm = rounds * published.num_tasks // published.num_lanes
+    usual = (warm + ITERATIONS) * published.num_lanes * trial
     agent = PEARL(
-        num_tasks=told.num_tasks,
+        plan=TaskPlan(published.num_tasks),
         prior_episodes=prior,
-        context_episodes=num_episodes if told.posterior_in_context else prior,
-        context_size=told.context_size,
-        context_next_obs=told.context_next_obs,
-        capacity=-(-usual // (told.num_tasks * trial)) * trial,  # forgets nothing
-        warm_updates=warm,
-        num_steps=told.num_steps,
-        meta_batch=told.meta_batch,
-        kl_coef=told.kl_coef,
-        dense_critics=told.dense_critics,
-        reward_scale=told.reward_scale,
-        gamma=told.gamma,
+        context_episodes=num_episodes if published.posterior_in_context else prior,
+        context_size=published.context_size,
+        context_next_obs=published.context_next_obs,
+        capacity=-(-usual // (published.num_tasks * trial)) * trial,  # forgets nothing
+        warm_steps=warm * published.num_lanes * trial,
+        num_steps=published.num_steps,
+        meta_batch=published.meta_batch,
+        kl_coef=published.kl_coef,
+        dense_critics=published.dense_critics,
+        reward_scale=published.reward_scale,
+        gamma=published.gamma,
     )
     return Config(
         env,
@@ -158,7 +159,7 @@ def paper(env: str, env_steps: int | None = None) -> Config:
         "paper",
         agent,
         env_steps=usual if env_steps is None else env_steps,
-        num_lanes=told.num_lanes,
+        num_lanes=published.num_lanes,
         num_episodes=num_episodes,
-        eval_every=20 * told.num_lanes * trial,
+        eval_every=20 * published.num_lanes * trial,
     )

@@ -1,15 +1,16 @@
 """RL² (Duan et al., 2016): a recurrent network over the trial, learning by PPO."""
 
-from trmrl.agents._sgd import OptimizerConfig
-from trmrl.agents.memory_ppo import MemoryPPO, PPOConfig
+from trmrl.agents.memory import MemoryAgent
 from trmrl.config import Config
 from trmrl.envs import make
-from trmrl.nets._core import AbstractCoreConfig
+from trmrl.learners.descent import OptimizerConfig
+from trmrl.learners.ppo import PPO, Separate
+from trmrl.nets.core import AbstractCoreConfig
 from trmrl.nets.gru import GRUConfig
 from trmrl.nets.heads import HeadConfig
 from trmrl.nets.lstm import LSTMConfig
-from trmrl.recipes._default import default_config, is_small
-from trmrl.types import TrmrlError
+from trmrl.recipes._default import default_config, setting_of
+from trmrl.types import TrmrlError, replace
 
 MAX_CHUNK = 50  # steps between truncations of the gradient, where a trial has hundreds
 PROMP_EPOCH = 40_000  # environment steps: 100 tasks, 2 episodes, 200 steps
@@ -28,9 +29,8 @@ def lstm(env: str, env_steps: int | None = None) -> Config:
 def _default(env: str, agent_name: str, core: AbstractCoreConfig, env_steps: int | None) -> Config:
     """Short trials are unrolled whole; long ones in chunks, from the memory stored before each."""
     spec = make(env).spec
-    trial_length = spec.num_episodes * spec.horizon
-    longest = max(c for c in range(1, MAX_CHUNK + 1) if trial_length % c == 0)
-    chunk_length, learning_rate = (0, 2e-3) if is_small(env) else (longest, 1e-3)
+    longest = max(c for c in range(1, MAX_CHUNK + 1) if spec.trial_length % c == 0)
+    chunk_length, learning_rate = (0, 2e-3) if setting_of(spec).whole_trial else (longest, 1e-3)
     return default_config(
         env,
         agent_name,
@@ -54,25 +54,25 @@ def promp(env: str, env_steps: int | None = None) -> Config:
         raise TrmrlError(
             f"rl2/promp has no setting for {env}, only for half-cheetah-vel, half-cheetah-dir"
         )
-    agent = MemoryPPO(
+    steps = OptimizerConfig(learning_rate=1e-3, max_grad_norm=0.0)
+    agent = MemoryAgent(
         core=LSTMConfig(width=64),
         head=HeadConfig(hidden=(), init_std=0.1),  # 1.0 there, where actions are worth a tenth
         value_input="token",
         normalize_obs=False,
-        ppo=PPOConfig(
+        algorithm=PPO(
             gamma=0.99,
             gae_lambda=1.0,
             clip=0.2,
             num_passes=5,
             minibatch_size=PROMP_EPOCH,  # one step a pass
             chunk_length=40,
+            value=Separate(replace(steps, learning_rate=1e-2)),
             value_target="return",
-            value_phase="after",
             credit_across_episodes=False,
             bootstrap=False,
+            optimizer=steps,
         ),
-        optimizer=OptimizerConfig(learning_rate=1e-3, max_grad_norm=0.0),
-        value_optimizer=OptimizerConfig(learning_rate=1e-2, max_grad_norm=0.0),
     )
     return Config(
         env=env,

@@ -2,12 +2,14 @@
 
 from typing import Any
 
-from trmrl.agents._sgd import OptimizerConfig
-from trmrl.agents.memory_ppo import MemoryPPO, PPOConfig
+from trmrl.agents.memory import MemoryAgent
 from trmrl.config import Config
+from trmrl.envs import make
+from trmrl.learners.descent import OptimizerConfig
+from trmrl.learners.ppo import PPO, Separate
 from trmrl.nets.heads import HeadConfig
 from trmrl.nets.transformer import TransformerConfig
-from trmrl.recipes._default import default_config, is_small
+from trmrl.recipes._default import default_config, setting_of
 from trmrl.types import TrmrlError
 
 PAPER_EPOCH = 8_000  # environment steps: 20 tasks, 2 episodes, 200 steps
@@ -38,7 +40,7 @@ def paper(env: str, env_steps: int | None = None) -> Config:
     )
 
 
-def _paper_velocity() -> tuple[MemoryPPO, int]:
+def _paper_velocity() -> tuple[MemoryAgent, int]:
     decay = {"decay_start": 100 * PAPER_EPOCH, "decay_end": 750 * PAPER_EPOCH, "final_factor": 0.1}
     agent = _paper_agent(
         head=HeadConfig(last_gain=1.0, init_std=0.2),
@@ -50,7 +52,7 @@ def _paper_velocity() -> tuple[MemoryPPO, int]:
     return agent, 2_500 * PAPER_EPOCH
 
 
-def _paper_direction() -> tuple[MemoryPPO, int]:
+def _paper_direction() -> tuple[MemoryAgent, int]:
     decay = {
         "decay_start": 100 * PAPER_EPOCH,
         "decay_end": 3_700 * PAPER_EPOCH,
@@ -83,31 +85,30 @@ def _paper_agent(
     clip: float,
     policy_optimizer: OptimizerConfig,
     value_optimizer: OptimizerConfig,
-) -> MemoryPPO:
+) -> MemoryAgent:
     """Return what the released MuJoCo commands share."""
-    return MemoryPPO(
+    return MemoryAgent(
         core=TransformerConfig("window", 5, width=128, num_heads=16, num_layers=4, hidden=512),
         head=head,
         memory_scope="episode",
         value_input=value_input,  # pyright: ignore[reportArgumentType]
         normalize_obs=False,
-        normalize_reward=False,
-        ppo=PPOConfig(
+        algorithm=PPO(
             gamma=0.9,
             gae_lambda=0.8,
             clip=clip,
             num_passes=10,
             minibatch_size=256,
             chunk_length=1,
+            normalize_reward=False,
             normalize_advantage=False,
-            value_loss="gaussian",
+            value=Separate(value_optimizer),
+            value_error="gaussian",
             value_target="return",
-            value_phase="after",
             credit_across_episodes=True,
             bootstrap=False,
+            optimizer=policy_optimizer,
         ),
-        optimizer=policy_optimizer,
-        value_optimizer=value_optimizer,
     )
 
 
@@ -118,17 +119,17 @@ def default(env: str, env_steps: int | None = None) -> Config:
 
 def ours(agent_name: str, env: str, env_steps: int | None, **core_fields: Any) -> Config:
     """Return our setting under a name, with some fields of its `TransformerConfig` changed."""
-    context = "trial" if is_small(env) else "window"
-    window, chunk_length, gain = {"trial": (0, 0, 8.0), "window": (5, 1, 1.0)}[context]
+    whole = setting_of(make(env).spec).whole_trial
+    window, chunk_length, gain = (0, 0, 8.0) if whole else (5, 1, 1.0)
     core = TransformerConfig(
-        context,
+        "trial" if whole else "window",
         window,
         width=64,
         num_heads=4,
         num_layers=2,
         hidden=256,
         embedding_gain=gain,
-        transitions=context == "trial",
+        transitions=whole,
         **core_fields,
     )
     return default_config(env, agent_name, core, chunk_length=chunk_length, env_steps=env_steps)

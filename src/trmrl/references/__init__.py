@@ -1,27 +1,26 @@
 """What classical and exact strategies earn in a world, on its test tasks.
 
-Lives here: the menu, by the beginning of a world's name. Does not live here: the strategies, and
-anything that learns across tasks. Imports types and envs only.
+Nothing here learns across tasks. This file is the menu; the strategies are in a file per family.
 """
 
-import difflib
 from collections.abc import Callable
 
-from trmrl.envs import make
-from trmrl.envs._base import AbstractEnvs
+from trmrl.envs import ENVS, make
+from trmrl.envs.base import AbstractEnvs
 from trmrl.references import bandit, navigation, tabular
 from trmrl.references._base import Earned, Score
 from trmrl.references.published import PUBLISHED
-from trmrl.types import TrmrlError
+from trmrl.types import EnvSpec, TrmrlError
 
-REFERENCES: dict[str, Callable[[AbstractEnvs, int, int], Earned]] = {
-    "bandit-": bandit.measure,
-    "tabular-": tabular.measure,
+Measure = Callable[[AbstractEnvs, int, int], Earned]  # envs, num_tasks, seed
+
+# By family, or by name where a world has references that the rest of its family lacks.
+REFERENCES: dict[str, Measure] = {
+    "bandit": bandit.measure,
+    "tabular": tabular.measure,
+    "grid": navigation.measure_room,
     "grid-navi": navigation.measure_grid_navi,
-    "dark-": navigation.measure_room,
-    "point-robot": navigation.measure_point,
-    "semicircle": navigation.measure_point,
-    "navigation-2d": navigation.measure_point,
+    "point": navigation.measure_point,
 }
 
 
@@ -36,13 +35,17 @@ def reference(env: str, *, num_tasks: int = 1000, seed: int = 0) -> list[Score]:
     if not 0 <= seed < 2**32:
         raise TrmrlError(f"--seed is {seed}, expected 0 to 2**32 - 1")
     envs = make(env)
-    measures = [measure for start, measure in REFERENCES.items() if env.startswith(start)]
-    if not measures or "+" in env:
-        menu = [f"{start}..." if start.endswith("-") else start for start in REFERENCES]
-        near = difflib.get_close_matches(env, menu, n=3, cutoff=0.6) or menu
-        raise TrmrlError(f"there are no references for {env!r}, only for {', '.join(near)}")
+    measure = _measure_of(envs.spec)
+    base, plus, _ = env.partition("+")
+    if measure is None or plus:  # with the task observed, there is nothing to find out
+        known = [base] if measure else [name for name in ENVS if _measure_of(make(name).spec)]
+        raise TrmrlError(f"there are no references for {env!r}, only for {', '.join(known)}")
     published = PUBLISHED.get(env, {})
     return [
         Score(name, total, tuned, published.get(name))
-        for name, (total, tuned) in measures[0](envs, num_tasks, seed).items()
+        for name, (total, tuned) in measure(envs, num_tasks, seed).items()
     ]
+
+
+def _measure_of(spec: EnvSpec) -> Measure | None:
+    return REFERENCES.get(spec.name) or REFERENCES.get(spec.family)

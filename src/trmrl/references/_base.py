@@ -1,8 +1,6 @@
-"""What a reference hands back, and how a strategy's free number is chosen.
+"""What a reference returns, and how a strategy's free number is chosen."""
 
-Lives here: `Score`, `tune`, `draw_tasks`. Does not live here: any strategy.
-"""
-
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,11 +9,11 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from trmrl.envs._base import AbstractEnvs
+from trmrl.envs.base import AbstractEnvs
+from trmrl.ops.bootstrap import mean_interval
 from trmrl.types import Task
 
 NUM_TUNING = 500  # train tasks on which a free number is chosen
-_NORMAL_95 = 1.959964  # quantile of the normal: half of a 95 % interval, in standard errors
 
 # By strategy: total reward of a trial on each task (a single number if exact), and what was tuned.
 Earned = dict[str, tuple[Float[np.ndarray, " B"], str]]
@@ -38,17 +36,18 @@ class Score:
         """The mean over tasks."""
         return float(np.mean(self.total))
 
-    @property
-    def half_width(self) -> float:
-        """Half of the 95 % interval of the mean, by the central limit; zero if exact."""
-        if len(self.total) < 2:
-            return 0.0
-        return float(_NORMAL_95 * np.std(self.total, ddof=1) / np.sqrt(len(self.total)))
+    @functools.cached_property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % bootstrap interval of the mean over tasks; None if the total is exact."""
+        return mean_interval(self.total)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the score as plain JSON values, without the single totals."""
-        summary = {"mean": self.mean, "ci95_half_width": self.half_width}
-        record = asdict(self) | summary
+        """Return the score as plain JSON values, without the single totals.
+
+        Both ends of the interval of an exact total are the total itself.
+        """
+        low, high = self.interval or (self.mean, self.mean)
+        record = asdict(self) | {"mean": self.mean, "ci95_low": low, "ci95_high": high}
         del record["total"]
         return record
 

@@ -1,7 +1,5 @@
 """Classical strategies for Bernoulli bandits, as Duan et al. (2016, section 3.1) compared with.
 
-Lives here: the strategies and their grids, in NumPy. Does not live here: the Gittins index itself.
-
 Every strategy begins with one imagined success and one failure per arm, which is the prior U[0, 1]
 of the tasks; means are posterior means, and of equal arms the first is pulled. Free numbers
 are chosen per (pulls, arms) on train tasks, as the paper chose them per setting.
@@ -13,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from trmrl.envs._base import AbstractEnvs
+from trmrl.envs.base import AbstractEnvs
 from trmrl.references._base import Earned, draw_tasks, tune
 from trmrl.references.gittins import gittins_index
 
@@ -27,7 +25,7 @@ GAMMA_GRID = (0.5, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998)
 
 @dataclass(frozen=True)
 class Tally:
-    """What was seen of every arm, one imagined success and failure included; changed in place."""
+    """The pulls of every arm, one imagined success and failure included; changed in place."""
 
     success: Float[np.ndarray, "B K"]
     failure: Float[np.ndarray, "B K"]
@@ -94,8 +92,8 @@ def optimistic_thompson(tally: Tally, t: int, draw: np.random.Generator) -> Int[
     highest = np.full(len(arm), -np.inf, np.float32)
     for _ in range(NUM_SAMPLES):
         mean = np.clip(_posterior_draw(tally, draw), 1e-6, np.float32(1 - 1e-6))
-        seen = (tally.success - 1) * np.log(mean) + (tally.failure - 1) * np.log1p(-mean)
-        density = seen.sum(axis=1)
+        log_density = (tally.success - 1) * np.log(mean) + (tally.failure - 1) * np.log1p(-mean)
+        density = log_density.sum(axis=1)
         arm = np.where(density > highest, mean.argmax(axis=1), arm)
         highest = np.maximum(density, highest)
     return arm

@@ -1,6 +1,6 @@
 """The Gittins index of a Bernoulli arm, by calibration against arms of known worth.
 
-Lives here: the table of indices. Does not live here: the strategy that pulls by it.
+The strategy that pulls by it is `gittins` in `bandit.py`.
 """
 
 import math

@@ -1,8 +1,4 @@
-"""What can be earned in the rooms and by the point robots: with the task known, and without.
-
-Lives here: rules that see the goal, and GridNavi's Bayes-optimal return. Does not live here: the
-worlds (`envs/grid.py`, `envs/point.py`).
-"""
+"""What rules that know the goal earn in rooms and as point robots, and GridNavi's best return."""
 
 import functools
 
@@ -11,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from trmrl.envs._base import AbstractEnvs
+from trmrl.envs.base import AbstractEnvs
 from trmrl.envs.grid import RoomState
 from trmrl.envs.point import STEP, PointState
 from trmrl.references._base import Earned, draw_tasks
-from trmrl.references._live import Rule, live_trials, random_play
+from trmrl.references._play import Rule, play_trials, random_play
 from trmrl.types import Array, PRNGKey
 
 _UP, _RIGHT, _DOWN, _LEFT, _STAY = range(5)
@@ -44,9 +40,8 @@ def bayes_optimal_grid(size: int, horizon: int, num_episodes: int) -> float:
     A belief is the set of cells where the goal may still be, as bits of a number: the prior is
     uniform over the cells beyond the start's corner of four. `worth[cell, belief]` is the future
     reward summed over the goals of the belief, all equally likely; it is worked out backwards, over
-    every cell and every belief, from the end of the trial. Once the goal is found, the
-    shortest way to it is best for good. At size 5 this takes
-    a minute or more of processor time, and 0.5 GB.
+    every cell and every belief, from the end of the trial. Once the goal is found, the shortest way
+    to it is best from then on. At size 5 this takes a minute or more of processor time, and 0.5 GB.
     """
     cells = [(x, y) for x in range(size) for y in range(size)]
     goals = [cell for cell in cells if max(cell) > 1]
@@ -94,12 +89,12 @@ def _is_near(cell: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 def _measure(rule: Rule, envs: AbstractEnvs, num_tasks: int, seed: int) -> Earned:
-    """Return what random play earns, and the rule that sees the task."""
+    """Return what random play earns, and the rule that knows the task."""
     tasks, _ = draw_tasks(envs, num_tasks, seed)
     key = jax.random.key(seed + 1)
     return {
-        "random": (live_trials(envs, tasks, random_play(envs, num_tasks), key=key), ""),
-        "oracle": (live_trials(envs, tasks, rule, key=key), ""),
+        "random": (play_trials(envs, tasks, random_play(envs, num_tasks), key=key), ""),
+        "oracle": (play_trials(envs, tasks, rule, key=key), ""),
     }
 
 

@@ -1,8 +1,8 @@
 """Published totals of the classical strategies, per world and strategy.
 
-Lives here: tables of Duan et al. (2016), "RL²: Fast Reinforcement Learning via Slow Reinforcement
+The tables of Duan et al. (2016), "RL²: Fast Reinforcement Learning via Slow Reinforcement
 Learning", sections 3.1 and 3.2, and the bandit that Mishra et al. (2018), "A Simple Neural
-Attentive Meta-Learner", added to them. Does not live here: what we measure.
+Attentive Meta-Learner", added to them. What we measure is in `docs/results/references.md`.
 """
 
 _BANDIT_COLUMNS = ("random", "gittins", "thompson", "optimistic-thompson", "ucb1", "epsilon-greedy",

@@ -1,10 +1,8 @@
 """Classical strategies for random tabular MDPs, as Duan et al. (2016, section 3.2) compared with.
 
-Lives here: the posterior, planning and the strategies, in NumPy. Does not live here: the world.
-
 Every strategy plans once per episode, for all of its steps; of equal actions any is taken. The
 paper gives neither priors nor scales; TabulaRL's (Osband), kept here, bring its numbers. Bayesian
-strategies take mean rewards as N(0, 1) (the MDPs are drawn from N(1, 1)) seen through N(0, 1)
+strategies take mean rewards as N(0, 1) (the MDPs are drawn from N(1, 1)), observed with N(0, 1)
 noise, and transitions as flat Dirichlet; the others take the empirical MDP, where what was never
 tried pays 0.
 """
@@ -15,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from trmrl.envs._base import AbstractEnvs
+from trmrl.envs.base import AbstractEnvs
 from trmrl.envs.tabular import HORIZON
 from trmrl.references._base import Earned, draw_tasks, tune
 
@@ -31,11 +29,11 @@ REWARD_WIDTH, TRANSITION_WIDTH = 0.25, 0.02
 
 @dataclass(frozen=True)
 class Belief:
-    """What was seen, changed in place: visits, reward sums and transitions of every (s, a)."""
+    """What was observed, changed in place: visits, reward sums and transitions of every (s, a)."""
 
     visits: Float[np.ndarray, "B S A"]
     reward_sum: Float[np.ndarray, "B S A"]
-    landed: Float[np.ndarray, "B S A S"]
+    transitions: Float[np.ndarray, "B S A S"]
 
     def mean_reward(self, prior: float = 0.0) -> Float[np.ndarray, "B S A"]:
         """Return the posterior means of the mean rewards under the prior N(`prior`, 1).
@@ -46,7 +44,7 @@ class Belief:
 
     def mean_transition(self) -> Float[np.ndarray, "B S A S"]:
         """Return the posterior means of the transition probabilities."""
-        return (1.0 + self.landed) / (self.landed.shape[-1] + self.visits)[..., None]
+        return (1.0 + self.transitions) / (self.transitions.shape[-1] + self.visits)[..., None]
 
 
 Values = Float[np.ndarray, "H B S A"]
@@ -96,7 +94,7 @@ def play(
 
 def _play_block(reward, transition, num_episodes, strategy, draw, epsilon):
     lane = np.arange(len(reward))
-    ladder = transition.cumsum(axis=-1)
+    cumulative = transition.cumsum(axis=-1)
     belief = Belief(np.zeros_like(reward), np.zeros_like(reward), np.zeros_like(transition))
     returns = np.zeros((len(reward), num_episodes))
     num_states, num_actions = reward.shape[1:]
@@ -109,11 +107,11 @@ def _play_block(reward, transition, num_episodes, strategy, draw, epsilon):
                 explore = draw.random(len(lane)) < epsilon
                 action = np.where(explore, draw.integers(num_actions, size=len(lane)), action)
             paid = reward[lane, state, action] + draw.standard_normal(len(lane), np.float32)
-            spot = draw.random((len(lane), 1), np.float32)
-            after = (ladder[lane, state, action] < spot).sum(axis=1).clip(max=num_states - 1)
+            level = draw.random((len(lane), 1), np.float32)
+            after = (cumulative[lane, state, action] < level).sum(axis=1).clip(max=num_states - 1)
             belief.visits[lane, state, action] += 1
             belief.reward_sum[lane, state, action] += paid
-            belief.landed[lane, state, action, after] += 1
+            belief.transitions[lane, state, action, after] += 1
             returns[:, k] += paid
             state = after
     return returns
@@ -143,7 +141,7 @@ def bayes_greedy(belief: Belief, k: int, draw: np.random.Generator) -> Values:
 def psrl(belief: Belief, k: int, draw: np.random.Generator) -> Values:
     """Plan in one MDP drawn from the posterior (Osband et al., 2013)."""
     noise = draw.standard_normal(belief.visits.shape, np.float32)
-    share = draw.standard_gamma(1.0 + belief.landed, dtype=np.float32)
+    share = draw.standard_gamma(1.0 + belief.transitions, dtype=np.float32)
     reward = belief.mean_reward() + noise / np.sqrt(1.0 + belief.visits)
     return plan(reward, share / share.sum(axis=-1, keepdims=True))
 
@@ -164,7 +162,7 @@ def beb(width: float) -> Strategy:
     """
 
     def values(belief, k, draw):
-        num_states = belief.landed.shape[-1]
+        num_states = belief.transitions.shape[-1]
         reward = belief.mean_reward() + 1.0 / (2.0 + belief.visits)
         bonus = np.float32(width) / (1.0 + num_states + belief.visits)
         return plan(reward, belief.mean_transition(), bonus=bonus)
@@ -217,8 +215,8 @@ def plan_optimistically(
 
 def _empirical(belief: Belief) -> tuple[np.ndarray, np.ndarray]:
     visits = np.maximum(belief.visits, 1.0)
-    even = np.float32(1.0 / belief.landed.shape[-1])
-    row = np.where(belief.visits[..., None] > 0, belief.landed / visits[..., None], even)
+    even = np.float32(1.0 / belief.transitions.shape[-1])
+    row = np.where(belief.visits[..., None] > 0, belief.transitions / visits[..., None], even)
     return belief.reward_sum / visits, row
 
 
@@ -230,16 +228,16 @@ def measure(envs: AbstractEnvs, num_tasks: int, seed: int) -> Earned:
         for tasks in draw_tasks(envs, num_tasks, seed)
     )
 
-    def live(mdps, strategy, seed=seed, epsilon=0.0):
+    def total(mdps, strategy, seed=seed, epsilon=0.0):
         reward, transition = mdps
         return play(reward, transition, num_episodes, strategy, seed, epsilon).sum(axis=1)
 
     fixed = {"random": random, "psrl": psrl, "opsrl": opsrl, "ucrl2": ucrl2, "greedy": greedy}
-    earned: Earned = {name: (live(test, strategy), "") for name, strategy in fixed.items()}
-    earned["epsilon-greedy"] = live(test, greedy, epsilon=EPSILON), ""
-    width = tune(lambda x: live(train, beb(x), seed + 1), BEB_GRID)
-    earned["beb"] = live(test, beb(width)), f"width {width:g}"
-    earned["bayes-greedy"] = live(test, bayes_greedy), ""
+    earned: Earned = {name: (total(test, strategy), "") for name, strategy in fixed.items()}
+    earned["epsilon-greedy"] = total(test, greedy, epsilon=EPSILON), ""
+    width = tune(lambda x: total(train, beb(x), seed + 1), BEB_GRID)
+    earned["beb"] = total(test, beb(width)), f"width {width:g}"
+    earned["bayes-greedy"] = total(test, bayes_greedy), ""
     optimum = plan(*test)[0][:, 0].max(axis=1)
     earned["oracle"] = num_episodes * optimum.astype(np.float64), ""
     return earned

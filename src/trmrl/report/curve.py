@@ -1,4 +1,7 @@
-"""Learning curves: what held-out tasks returned, over env steps, wall-clock and experience."""
+"""Learning curves: what held-out tasks returned, over env steps, wall-clock and experience.
+
+Where worlds mark success, the share of tasks with success over env steps, too.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from trmrl.report.table import evaluations
 from trmrl.run import Run
 from trmrl.types import TrmrlError
 
-Curve = tuple[np.ndarray, np.ndarray]  # costs and scores
+Line = tuple[np.ndarray, np.ndarray]  # costs [X] and scores [X], one seed's
 COSTS = {"env_steps": "env steps", "seconds": "wall-clock of training (s)"}
 
 
@@ -21,10 +24,11 @@ def draw(runs: list[Run], path: str | Path) -> Path:
 
     One panel over env steps, and one over wall-clock where any run logged it. Then, where runs were
     evaluated at their end, how they adapted: the return of every episode of a trial over the env
-    steps its task had cost before. Faint lines are each
-    seed's mean return per episode while training (actions sampled), dots its deterministic
-    evaluations on held-out tasks; the strong line is the mean of those over seeds, the band its
-    95 % bootstrap interval. Returns the path; raises `TrmrlError` if there is nothing to draw.
+    steps its task had cost before. Last, where any run logged `test_success`, the share of tasks
+    with success over env steps. Faint lines are each seed's mean return per episode while training
+    (actions sampled), dots its deterministic evaluations on held-out tasks; the strong line is the
+    mean of those over seeds, the band its 95 % bootstrap interval. Returns the path; raises
+    `TrmrlError` if there is nothing to draw or the picture cannot be written.
     """
     import matplotlib
 
@@ -34,24 +38,19 @@ def draw(runs: list[Run], path: str | Path) -> Path:
     logged = [run for run in runs if run.metrics()]
     if not logged:
         raise TrmrlError(f"nothing to draw: {', '.join(str(r.path) for r in runs)} logged nothing")
-    costs = [c for c in COSTS if any(c in record for run in logged for record in run.metrics())]
-    adapted = [adaptation(experiment) for experiment in experiments(logged)]
-    num_panels = len(costs) + any(adapted)
-    figure, panels = plt.subplots(
-        1, num_panels, figsize=(7 * num_panels, 4), layout="constrained", squeeze=False, sharey=True
+    logs = [record for run in logged for record in run.metrics()]
+    costs = [cost for cost in COSTS if any(cost in record for record in logs)]
+    groups = experiments(logged)
+    adapted = [adaptation(experiment) for experiment in groups]
+    has_success = any("test_success" in record for record in logs)
+    num_panels = len(costs) + any(adapted) + has_success
+    figure, (panels,) = plt.subplots(
+        1, num_panels, figsize=(7 * num_panels, 4), layout="constrained", squeeze=False
     )
-    for axes, cost in zip(panels[0], costs, strict=False):
-        for index, experiment in enumerate(experiments(logged)):
-            _draw_experiment(axes, experiment, cost, f"C{index % 10}")
-        axes.set(xlabel=COSTS[cost])
-    for index, curves in enumerate(adapted):
-        if curves:
-            _draw_mean(panels[0][-1], curves, f"C{index % 10}", ".-")
-            panels[0][-1].set(xlabel="env steps lived on the task before the episode")
-    for axes in panels[0]:
-        axes.grid(alpha=0.3)
-    panels[0][0].set(ylabel="return per episode")
-    panels[0][0].legend(frameon=False, fontsize="small")
+    panels = list(panels)
+    if has_success:
+        _draw_success(panels.pop(), groups)
+    _draw_returns(panels, groups, costs, adapted)
     path = Path(path)
     try:
         figure.savefig(path, dpi=120)
@@ -62,56 +61,92 @@ def draw(runs: list[Run], path: str | Path) -> Path:
     return path
 
 
+def _draw_returns(
+    panels: list[Any], groups: list[Experiment], costs: list[str], adapted: list[list[Line]]
+) -> None:
+    """Draw returns over every cost, and over experience in a last panel where any adapted."""
+    for axes in panels[1:]:
+        axes.sharey(panels[0])
+        axes.tick_params(labelleft=False)
+    for axes, cost in zip(panels, costs, strict=False):
+        for index, experiment in enumerate(groups):
+            _draw_experiment(axes, experiment, cost, f"C{index % 10}")
+        axes.set(xlabel=COSTS[cost])
+    for index, lines in enumerate(adapted):
+        if lines:
+            _draw_mean(panels[-1], lines, f"C{index % 10}", ".-")
+            panels[-1].set(xlabel="env steps on the task before the episode")
+    for axes in panels:
+        axes.grid(alpha=0.3)
+    panels[0].set(ylabel="return per episode")
+    panels[0].legend(frameon=False, fontsize="small")
+
+
 def _draw_experiment(axes: Any, experiment: Experiment, cost: str, color: str) -> None:
-    curves = []
     for run in experiment.runs.values():
         records = [record for record in run.metrics() if cost in record]
         returns = [np.mean(record["return"]) for record in records]
         axes.plot([r[cost] for r in records], returns, alpha=0.3, linewidth=0.7, color=color)
-        found = evaluated(run)
-        costs = None if found is None else getattr(found, cost)
-        if found is not None and costs is not None:
-            axes.plot(costs, found.score, "o", markersize=3, alpha=0.6, color=color)
-            curves.append((costs, found.score))
     axes.plot([], [], "-", color=color, label=experiment.label)
-    if curves:
-        _draw_mean(axes, curves, color, "-")
+    _draw_evaluated(axes, experiment, cost, "test_return", color)
 
 
-def _draw_mean(axes: Any, curves: list[Curve], color: str, style: str) -> None:
-    """Draw the mean of several seeds' curves where all are known, and its interval."""
-    x, scores = on_one_grid(curves)
+def _draw_success(axes: Any, groups: list[Experiment]) -> None:
+    """Draw the share of held-out tasks with success, mean over the trial's episodes."""
+    for index, experiment in enumerate(groups):
+        _draw_evaluated(axes, experiment, "env_steps", "test_success", f"C{index % 10}")
+    axes.set(xlabel=COSTS["env_steps"], ylabel="success per episode", ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.3)
+
+
+def _draw_evaluated(axes: Any, experiment: Experiment, cost: str, score: str, color: str) -> None:
+    """Draw the evaluations of each seed during training as dots, and their mean over seeds."""
+    lines = []
+    for run in experiment.runs.values():
+        history = evaluated(run, score)
+        costs = None if history is None else getattr(history, cost)
+        if history is not None and costs is not None:
+            axes.plot(costs, history.score, "o", markersize=3, alpha=0.6, color=color)
+            lines.append((costs, history.score))
+    if lines:
+        _draw_mean(axes, lines, color, "-")
+
+
+def _draw_mean(axes: Any, lines: list[Line], color: str, style: str) -> None:
+    """Draw the mean of several seeds' lines where all are known, and its interval."""
+    x, scores = on_one_grid(lines)
     if len(x):
         low, high = bootstrap_interval(scores)
         axes.plot(x, scores.mean(axis=0), style, color=color)
         axes.fill_between(x, low, high, alpha=0.2, linewidth=0, color=color)
 
 
-def adaptation(experiment: Experiment) -> list[Curve]:
-    """Return experience and return `[K]` of a trial's episodes, one curve a seed.
+def adaptation(experiment: Experiment) -> list[Line]:
+    """Return experience and return `[K]` of a trial's episodes, one line a seed.
 
-    Of the last deterministic evaluation on the test split; seeds without one have none.
+    Of the last deterministic evaluation on the test split; seeds without one have none, nor those
+    whose evaluation did not count experience.
     """
-    curves = []
+    lines = []
     for run in experiment.runs.values():
-        told = [
-            record
-            for record in evaluations(run)
-            if record["split"] == "test" and "experience" in record and not record.get("explore")
+        candidates = [
+            evaluation
+            for evaluation in evaluations(run)
+            if evaluation.split == "test" and evaluation.experience and not evaluation.explore
         ]
-        if told:
-            last = max(told, key=lambda record: record["env_steps"])
-            score = last["return_per_episode"]["mean"]
-            curves.append((np.asarray(last["experience"]), np.asarray(score)))
-    return curves
+        if candidates:
+            last = max(candidates, key=lambda evaluation: evaluation.env_steps)
+            mean = last.return_per_episode["mean"]
+            lines.append((np.asarray(last.experience), np.asarray(mean)))
+    return lines
 
 
-def on_one_grid(curves: list[Curve]) -> tuple[np.ndarray, np.ndarray]:
-    """Return costs `[X]` that all curves `(cost, score)` span, and their scores there `[S, X]`.
+def on_one_grid(lines: list[Line]) -> tuple[np.ndarray, np.ndarray]:
+    """Return costs `[X]` that all lines span, and their scores there `[S, X]`.
 
     Between two evaluations of a seed its score is interpolated, not beyond them.
     """
-    start, stop = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
-    every = np.unique(np.concatenate([x for x, _ in curves]))
+    start, stop = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
+    every = np.unique(np.concatenate([x for x, _ in lines]))
     grid = every[(every >= start) & (every <= stop)]
-    return grid, np.stack([np.interp(grid, x, scores) for x, scores in curves])
+    return grid, np.stack([np.interp(grid, x, scores) for x, scores in lines])

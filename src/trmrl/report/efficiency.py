@@ -1,7 +1,7 @@
 """What experiments scored for the same cost: at equal env steps, and at equal wall-clock.
 
-Lives here: a Markdown table from the evaluations that metrics carry. Does not live here: the
-evaluations that conclude a run (`aggregate.py`).
+A Markdown table from the evaluations that metrics carry, made during training; those that conclude
+a run are in `aggregate.py`.
 """
 
 import itertools
@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from trmrl.report.aggregate import mean_interval
+from trmrl.ops.bootstrap import mean_interval
 from trmrl.report.experiments import Experiment, experiments, with_interval
 from trmrl.report.table import markdown
 from trmrl.run import Run
@@ -24,23 +25,26 @@ NONE = "none yet"
 
 
 @dataclass(frozen=True)
-class Curve:
-    """A run's evaluations while training, all `[E]`; `seconds` None where it did not log them."""
+class ScoreHistory:
+    """A run's evaluations during training: what each had cost, and its score."""
 
-    env_steps: np.ndarray
-    seconds: np.ndarray | None
-    score: np.ndarray  # return per episode, mean over the trial
+    env_steps: Float[np.ndarray, " E"]
+    seconds: Float[np.ndarray, " E"] | None  # None where the run did not log them
+    score: Float[np.ndarray, " E"]  # of an episode, mean over the trial
 
 
-def evaluated(run: Run) -> Curve | None:
-    """Return the evaluations in a run's metrics, or None if there are none."""
-    records = [record for record in run.metrics() if "test_return" in record]
+def evaluated(run: Run, score: str = "test_return") -> ScoreHistory | None:
+    """Return the evaluations in a run's metrics that have this score, or None if there are none.
+
+    Scores are `test_return` and `test_success`.
+    """
+    records = [record for record in run.metrics() if score in record]
     if not records:
         return None
     column = lambda name: np.asarray([record[name] for record in records], np.float64)
     timed = all("seconds" in record for record in records)
-    score = np.asarray([np.mean(record["test_return"]) for record in records])
-    return Curve(column("env_steps"), column("seconds") if timed else None, score)
+    per_trial = np.asarray([np.mean(record[score]) for record in records], np.float64)
+    return ScoreHistory(column("env_steps"), column("seconds") if timed else None, per_trial)
 
 
 def efficiency_table(runs: list[Run]) -> str:
@@ -52,33 +56,33 @@ def efficiency_table(runs: list[Run]) -> str:
     by_env = sorted(experiments(runs), key=lambda experiment: experiment.env)
     rows: list[list[Any]] = []
     for env, group in itertools.groupby(by_env, key=lambda experiment: experiment.env):
-        curves = {experiment.label: _curves(experiment) for experiment in group}
-        curves = {label: found for label, found in curves.items() if found}
-        if len(curves) > 1:
-            rows += [[env, *cells] for cells in _rows(curves)]
+        found = {experiment.label: _histories(experiment) for experiment in group}
+        histories = {label: of_seeds for label, of_seeds in found.items() if of_seeds}
+        if len(histories) > 1:
+            rows += [[env, *cells] for cells in _rows(histories)]
     return markdown(HEADER, rows) if rows else ""
 
 
-def _curves(experiment: Experiment) -> list[Curve]:
+def _histories(experiment: Experiment) -> list[ScoreHistory]:
     found = [evaluated(run) for run in experiment.runs.values()]
-    return [curve for curve in found if curve is not None]
+    return [history for history in found if history is not None]
 
 
-def _rows(curves: dict[str, list[Curve]]) -> list[list[Any]]:
-    every = [curve for group in curves.values() for curve in group]
-    steps = min(curve.env_steps[-1] for curve in every)
-    clocks = [curve.seconds for curve in every if curve.seconds is not None]
+def _rows(histories: dict[str, list[ScoreHistory]]) -> list[list[Any]]:
+    every = [history for group in histories.values() for history in group]
+    steps = min(history.env_steps[-1] for history in every)
+    clocks = [history.seconds for history in every if history.seconds is not None]
     seconds = min(clock[-1] for clock in clocks) if len(clocks) == len(every) else None
     rows = []
-    for label, group in curves.items():
-        last = [_last(curve.env_steps, steps) for curve in group]
+    for label, group in histories.items():
+        last = [_last(history.env_steps, steps) for history in group]
         cells = [label, len(group), int(steps), _score(group, last)]
         if seconds is None:
             rows.append([*cells, *["not logged"] * 3])
             continue
-        last = [_last(curve.seconds, seconds) for curve in group]
-        lived = [int(c.env_steps[i]) for c, i in zip(group, last, strict=True) if i is not None]
-        by_then = f"{np.mean(lived):,.0f}" if len(lived) == len(group) else NONE
+        last = [_last(history.seconds, seconds) for history in group]
+        trained = [int(h.env_steps[i]) for h, i in zip(group, last, strict=True) if i is not None]
+        by_then = f"{np.mean(trained):,.0f}" if len(trained) == len(group) else NONE
         rows.append([*cells, f"{seconds:,.0f}", _score(group, last), by_then])
     return rows
 
@@ -89,8 +93,8 @@ def _last(costs: np.ndarray | None, limit: float) -> int | None:
     return int(within[-1]) if len(within) else None
 
 
-def _score(group: list[Curve], last: Sequence[int | None]) -> str:
-    scores = [curve.score[i] for curve, i in zip(group, last, strict=True) if i is not None]
+def _score(group: list[ScoreHistory], last: Sequence[int | None]) -> str:
+    scores = [history.score[i] for history, i in zip(group, last, strict=True) if i is not None]
     if len(scores) < len(group):
         return NONE
     return with_interval(float(np.mean(scores)), mean_interval(np.asarray(scores)), digits=2)

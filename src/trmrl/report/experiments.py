@@ -1,7 +1,6 @@
 """Which runs are one experiment: those whose configs differ in the seed alone.
 
-Lives here: grouping run folders, and how a number and its interval are written. Does not live here:
-the tables and pictures made of the groups.
+Also how tables write a number and its interval.
 """
 
 import json
@@ -10,13 +9,14 @@ from collections import Counter
 from dataclasses import dataclass
 
 from trmrl.run import Run
+from trmrl.types import base_name
 
 SEED = re.compile(r"[-_]s(eed)?\d+$")  # at the end of a run folder's name
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Runs of one config, one for each training seed; `env` is the world, the oracle's too."""
+    """Runs of one config, one for each training seed; `env` is the `base_name` of its world."""
 
     label: str
     env: str
@@ -36,7 +36,7 @@ def experiments(runs: list[Run]) -> list[Experiment]:
         seed = config.pop("seed", 0)
         key = json.dumps(config, sort_keys=True)
         groups.setdefault(key, {}).setdefault(seed, run)
-        envs[key] = str(config.get("env", "")).split("+")[0]
+        envs[key] = base_name(str(config.get("env", "")))
     folder = {key: next(iter(group.values())).path.resolve() for key, group in groups.items()}
     short = {key: SEED.sub("", path.name) for key, path in folder.items()}
     shared = Counter(short.values())

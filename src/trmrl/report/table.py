@@ -1,16 +1,18 @@
 """What runs scored on held-out tasks, as a Markdown table. Reads evaluations and nothing else."""
 
 import json
-import statistics
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from trmrl.ops.bootstrap import mean_interval
 from trmrl.report.experiments import with_interval
 from trmrl.run import EVALUATIONS, Run
-from trmrl.types import TrmrlError
+from trmrl.types import Evaluation, PerEpisode, PerTask, TrmrlError
 
-FEW = 3  # episodes whose returns are told with an interval each; more are summed
-SEVERAL = 10  # episodes whose means are told beside their sum
+FEW = 3  # episodes that are shown with an interval each; of more, the whole trial has one
+SEVERAL = 10  # episodes whose means are shown beside the whole trial's
 
 
 def table(runs: list[Run]) -> str:
@@ -18,16 +20,19 @@ def table(runs: list[Run]) -> str:
 
     Trials of few episodes show the mean return of each with its 95 % interval over tasks; longer
     ones the return of the whole trial, with the means of its episodes if they are ten or less.
+    Where any world marks success there are two columns of it: the share of tasks with success at
+    any step of the episode, and at its last; of longer trials, the mean share of their episodes.
     Raises `TrmrlError` if nothing was evaluated.
     """
-    rows = [(run.path.name, record) for run in runs for record in evaluations(run)]
-    if not rows:
+    found = [(run.path.name, evaluation) for run in runs for evaluation in evaluations(run)]
+    if not found:
         raise TrmrlError(f"no evaluations in {', '.join(str(run.path) for run in runs)}")
-    told = lambda record: [record["split"], actions(record), record["num_tasks"]]
-    return markdown(
-        ["run", "split", "actions", "tasks", "env steps", "return"],
-        [[name, *told(record), record["env_steps"], _returns(record)] for name, record in rows],
-    )
+    header = ["run", "split", "actions", "tasks", "env steps", "return"]
+    rows = [[name, *_cells(evaluation)] for name, evaluation in found]
+    if any(evaluation.success is not None for _, evaluation in found):
+        header += ["success", "success at the end"]
+        rows = [[*row, *_success(one)] for row, (_, one) in zip(rows, found, strict=True)]
+    return markdown(header, rows)
 
 
 def markdown(header: list[str], rows: list[list[Any]]) -> str:
@@ -37,35 +42,65 @@ def markdown(header: list[str], rows: list[list[Any]]) -> str:
     return "\n".join([line(header), "|" + "---|" * len(header), *map(line, rows)])
 
 
-def actions(record: dict[str, Any]) -> str:
+def actions(evaluation: Evaluation) -> str:
     """Return how an evaluation chose its actions: the policy's mode, or sampled."""
-    return "sampled" if record.get("explore") else "mode"
+    return "sampled" if evaluation.explore else "mode"
 
 
-def evaluations(run: Run) -> list[dict[str, Any]]:
+def evaluations(run: Run) -> list[Evaluation]:
     """Return every evaluation stored in a run folder; raises `TrmrlError` if one is damaged."""
     paths = sorted((run.path / EVALUATIONS).glob("*.json"))
     return [_read(path) for path in paths]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    needed = {"split", "num_tasks", "num_episodes", "env_steps", "return_per_episode", "returns"}
+def _read(path: Path) -> Evaluation:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(record, dict) or needed - record.keys():
-            raise ValueError("it is no evaluation")
-    except (OSError, ValueError) as error:
+        return Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError, TrmrlError) as error:
         raise TrmrlError(f"{path} is damaged: {error}") from error
-    return record
 
 
-def _returns(record: dict[str, Any]) -> str:
-    episodes = record["return_per_episode"]
-    if record["num_episodes"] > FEW:
-        whole = [sum(task) for task in record["returns"]]
-        margin = 1.96 * statistics.stdev(whole) / len(whole) ** 0.5 if len(whole) > 1 else 0.0
-        told = f"{statistics.fmean(whole):.3f} ± {margin:.3f} a trial"
-        each = ", ".join(f"{mean:.2f}" for mean in episodes["mean"])
-        return f"{told} ({each})" if record["num_episodes"] <= SEVERAL else told
-    columns = zip(episodes["mean"], episodes["ci95_low"], episodes["ci95_high"], strict=True)
-    return ", then ".join(with_interval(mean, (low, high)) for mean, low, high in columns)
+def _cells(evaluation: Evaluation) -> list[Any]:
+    """Return the cells of a row from `split` to `return`."""
+    returns = np.asarray(evaluation.returns)
+    if evaluation.num_episodes > FEW:
+        whole, each = returns.sum(axis=1), _each(evaluation.returns, digits=2)
+        shown = f"{with_interval(float(whole.mean()), mean_interval(whole), 3)} a trial{each}"
+    else:
+        shown = _episodes(evaluation.return_per_episode, digits=1)
+    num_tasks, env_steps = evaluation.num_tasks, evaluation.env_steps
+    return [evaluation.split, actions(evaluation), num_tasks, env_steps, shown]
+
+
+def _success(evaluation: Evaluation) -> list[str]:
+    """Return the two cells of success, empty where the world does not mark it."""
+    return [
+        _share(evaluation.success, evaluation.success_per_episode),
+        _share(evaluation.success_at_end, evaluation.success_at_end_per_episode),
+    ]
+
+
+def _share(success: PerTask | None, per_episode: PerEpisode | None) -> str:
+    if success is None or per_episode is None:
+        return ""
+    if len(success[0]) <= FEW:
+        return _episodes(per_episode, digits=2)
+    whole = np.mean(success, axis=1)
+    shown = with_interval(float(whole.mean()), mean_interval(whole), 2)
+    return f"{shown} an episode{_each(success, digits=2)}"
+
+
+def _episodes(per_episode: PerEpisode, digits: int) -> str:
+    """Return the mean of each episode with its interval over tasks."""
+    columns = (per_episode[name] for name in ("mean", "ci95_low", "ci95_high"))
+    return ", then ".join(
+        with_interval(mean, (low, high), digits) for mean, low, high in zip(*columns, strict=True)
+    )
+
+
+def _each(scores: PerTask, digits: int) -> str:
+    """Return the mean of each of several episodes in brackets; of more, nothing."""
+    means = np.mean(scores, axis=0)
+    if len(means) > SEVERAL:
+        return ""
+    return f" ({', '.join(f'{mean:.{digits}f}' for mean in means)})"

@@ -7,13 +7,13 @@ import mujoco
 import numpy as np
 import pytest
 
-from trmrl.envs.mujoco import _batch
+from trmrl.envs.base import keys_for
 from trmrl.envs.mujoco.cheetah import half_cheetah_dir, half_cheetah_vel
 from trmrl.types import TrmrlError
 
 VELOCITIES = np.array([0.3, 1.7, 2.9], np.float32)
 DIRECTIONS = np.array([1.0, -1.0, 1.0], np.float32)
-FAMILIES = [
+WORLDS = [
     (half_cheetah_vel, {"velocity": VELOCITIES}),
     (half_cheetah_dir, {"direction": DIRECTIONS}),
 ]
@@ -26,14 +26,14 @@ def in_tmp_path(tmp_path, monkeypatch):
 
 
 def script(num_steps, num_lanes, scale=1.5):
-    """Actions beyond [-1, 1] too, so that clipping and the cost of the raw action are seen."""
+    """Actions beyond [-1, 1] too, so that clipping and the cost of the raw action show."""
     noise = np.random.default_rng(7)
     return noise.uniform(-scale, scale, (num_steps, num_lanes, 6)).astype(np.float32)
 
 
-def live(envs, tasks, actions, seed=3):
-    """One episode: first observation, states seen, and outcomes, all as handed out (no copies)."""
-    env_state, obs = envs.reset(tasks, key=jax.random.key(seed))
+def play(envs, tasks, actions, seed=3):
+    """One episode: first observation, views, and outcomes, all as handed out (no copies)."""
+    env_state, obs = envs.reset(tasks, key=keys_for(tasks, jax.random.key(seed)))
     views, outcomes = [envs.view(env_state)], []
     for action in actions:
         env_state, outcome = envs.step(env_state, action)
@@ -47,7 +47,7 @@ def same(one, two):
     return all(np.array_equal(left, right) for left, right in pairs)
 
 
-def seen_in(world):
+def observed(world):
     parts = world.qpos[1:], world.qvel, world.body("torso").xpos
     return np.concatenate(parts).astype(np.float32)
 
@@ -56,11 +56,11 @@ def plain_xml():
     return resources.files("trmrl.envs.mujoco").joinpath("half_cheetah.xml").read_text()
 
 
-@pytest.mark.parametrize(("make", "tasks"), FAMILIES)
+@pytest.mark.parametrize(("make", "tasks"), WORLDS)
 def test_episode_equals_a_plain_loop(make, tasks):
     envs = make(num_threads=2)
     actions = script(200, 3)
-    env_state, obs = envs.reset(tasks, key=jax.random.key(3))
+    env_state, obs = envs.reset(tasks, key=keys_for(tasks, jax.random.key(3)))
     start = env_state.lanes.qpos.copy(), env_state.lanes.qvel.copy()
     outcomes = [envs.step(env_state, action)[1] for action in actions]
 
@@ -69,7 +69,7 @@ def test_episode_equals_a_plain_loop(make, tasks):
         world = mujoco.MjData(model)
         world.qpos[:], world.qvel[:] = start[0][lane], start[1][lane]
         mujoco.mj_forward(model, world)
-        assert np.array_equal(obs[lane], seen_in(world))
+        assert np.array_equal(obs[lane], observed(world))
         for t, outcome in enumerate(outcomes):
             x = world.qpos[0]
             world.ctrl[:] = np.clip(actions[t, lane], -1.0, 1.0)
@@ -81,19 +81,19 @@ def test_episode_equals_a_plain_loop(make, tasks):
                 reward = -abs(velocity - float(VELOCITIES[lane])) - cost
             else:
                 reward = float(DIRECTIONS[lane]) * velocity - cost
-            assert np.array_equal(outcome.next_obs[lane], seen_in(world)), (lane, t)
+            assert np.array_equal(outcome.next_obs[lane], observed(world)), (lane, t)
             assert outcome.reward[lane] == pytest.approx(reward, rel=2e-7, abs=1e-6)
             assert not outcome.terminated[lane]
             assert outcome.truncated[lane] == (t == 199)
-        assert abs(world.qpos[0]) > 0.1  # it did move
+        assert abs(world.qpos[0] - start[0][lane][0]) > 0.01  # it did move
 
 
 def test_outcomes_are_plain_arrays_that_stay():
     tasks = {"velocity": VELOCITIES}
-    _, obs, _, outcomes = live(half_cheetah_vel(2), tasks, script(1, 3))
+    _, obs, _, outcomes = play(half_cheetah_vel(2), tasks, script(1, 3))
     first = jax.tree.map(np.copy, outcomes[0])
     envs = half_cheetah_vel(2)
-    env_state, again = envs.reset(tasks, key=jax.random.key(3))
+    env_state, again = envs.reset(tasks, key=keys_for(tasks, jax.random.key(3)))
     env_state, outcome = envs.step(env_state, script(1, 3)[0])
     for action in script(20, 3):
         envs.step(env_state, action)
@@ -108,18 +108,18 @@ def test_outcomes_are_plain_arrays_that_stay():
 
 def test_actions_may_be_jax_arrays():
     tasks, actions = {"velocity": VELOCITIES}, script(3, 3)
-    _, _, views, _ = live(half_cheetah_vel(1), tasks, actions)
-    _, _, same, _ = live(half_cheetah_vel(1), tasks, [jax.numpy.asarray(a) for a in actions])
+    _, _, views, _ = play(half_cheetah_vel(1), tasks, actions)
+    _, _, same, _ = play(half_cheetah_vel(1), tasks, [jax.numpy.asarray(a) for a in actions])
     assert np.array_equal(views, same)
 
 
 def test_view_is_a_copy_of_qpos():
-    env_state, _, views, _ = live(half_cheetah_vel(1), {"velocity": VELOCITIES}, script(2, 3))
+    env_state, _, views, _ = play(half_cheetah_vel(1), {"velocity": VELOCITIES}, script(2, 3))
     assert np.array_equal(views[-1], env_state.lanes.qpos) and views[-1].shape == (3, 9)
     assert not np.array_equal(views[0], views[1])
 
 
-def test_a_family_equals_itself():
+def test_worlds_made_twice_are_equal():
     assert half_cheetah_vel(2) == half_cheetah_vel(2)  # so that caches keyed by it are hit
     assert hash(half_cheetah_dir()) == hash(half_cheetah_dir())
 
@@ -127,8 +127,8 @@ def test_a_family_equals_itself():
 def test_threads_change_nothing():
     tasks = {"direction": np.resize(DIRECTIONS, 8)}
     actions = script(60, 8)
-    one = live(half_cheetah_dir(1), tasks, actions)
-    two = live(half_cheetah_dir(2), tasks, actions)
+    one = play(half_cheetah_dir(1), tasks, actions)
+    two = play(half_cheetah_dir(2), tasks, actions)
     assert np.array_equal(one[2], two[2])
     assert same(one[3], two[3])
 
@@ -136,10 +136,12 @@ def test_threads_change_nothing():
 def test_two_episodes_at_once_do_not_share_simulations():
     tasks, actions = {"velocity": VELOCITIES}, script(10, 3)
     envs = half_cheetah_vel(1)
-    alone = live(envs, tasks, actions, seed=5)[2]
-    env_state, _ = envs.reset(tasks, key=jax.random.key(5))
+    alone = play(envs, tasks, actions, seed=5)[2]
+    env_state, _ = envs.reset(tasks, key=keys_for(tasks, jax.random.key(5)))
     together = [envs.view(env_state)]
-    other, _ = half_cheetah_dir(1).reset({"direction": DIRECTIONS}, key=jax.random.key(6))
+    other, _ = half_cheetah_dir(1).reset(
+        {"direction": DIRECTIONS}, key=keys_for({"direction": DIRECTIONS}, jax.random.key(6))
+    )
     for action in actions:
         env_state, _ = envs.step(env_state, action)
         half_cheetah_dir(1).step(other, -action)
@@ -149,37 +151,22 @@ def test_two_episodes_at_once_do_not_share_simulations():
 
 def test_simulations_are_reused():
     envs, tasks = half_cheetah_vel(1), {"velocity": np.ones(5, np.float32)}
-    env_state, _ = envs.reset(tasks, key=jax.random.key(0))
+    env_state, _ = envs.reset(tasks, key=keys_for(tasks, jax.random.key(0)))
     batch = env_state.lanes._batch
     del env_state
-    env_state, _ = envs.reset(tasks, key=jax.random.key(1))
+    env_state, _ = envs.reset(tasks, key=keys_for(tasks, jax.random.key(1)))
     assert env_state.lanes._batch is batch
 
 
 def test_save_and_restore_are_exact():
     envs, actions = half_cheetah_vel(2), script(80, 3)
-    env_state, _, _, _ = live(envs, {"velocity": VELOCITIES}, actions[:40])
+    env_state, _, _, _ = play(envs, {"velocity": VELOCITIES}, actions[:40])
     saved = env_state.lanes.save()
     rest = [envs.step(env_state, action)[1] for action in actions[40:]]
     env_state.lanes.restore(saved)
     assert np.array_equal(env_state.lanes.elapsed(), [40, 40, 40])
     again = [envs.step(env_state, action)[1] for action in actions[40:]]
     assert same(rest, again)
-
-
-def test_reset_of_some_lanes_leaves_the_others():
-    lanes = _batch.Lanes("test", "half_cheetah.xml", 3, 5, 1, ("xpos",))
-    zero_qpos, zero_qvel = np.zeros((3, 9)), np.zeros((3, 9))
-    lanes.reset(zero_qpos, zero_qvel)
-    for action in script(4, 3):
-        lanes.step(action)
-    before = lanes.save()
-    lanes.reset(zero_qpos + 0.25, zero_qvel - 0.5, np.array([False, True, False]))
-    assert np.array_equal(lanes.save()[[0, 2]], before[[0, 2]])
-    assert np.array_equal(lanes.qpos[1], np.full(9, 0.25))
-    assert np.array_equal(lanes.qvel[1], np.full(9, -0.5))
-    assert np.array_equal(lanes.elapsed(), [4, 0, 4])
-    assert np.allclose(lanes.computed["xpos"][1, 1], [0.25, 0.0, 0.7 + 0.25])
 
 
 @pytest.mark.parametrize(
@@ -189,7 +176,7 @@ def test_reset_of_some_lanes_leaves_the_others():
 def test_diverged_lane_is_an_error_and_reset_mends_it(breakage, step, cause):
     envs, tasks = half_cheetah_vel(2), {"velocity": VELOCITIES}
     actions = script(8, 3)
-    env_state, _, _, _ = live(envs, tasks, actions[: step - 1])
+    env_state, _, _, _ = play(envs, tasks, actions[: step - 1])
     lanes, batch = env_state.lanes, env_state.lanes._batch
     if breakage == "qvel":
         lanes.qvel[1] = 1e9  # at step 1, time is past its start again after the silent reset
@@ -209,14 +196,14 @@ def test_diverged_lane_is_an_error_and_reset_mends_it(breakage, step, cause):
     assert "\n" not in str(caught.value)
     batch.__dict__.pop("step", None)
     del lanes, env_state, caught
-    again, _, fresh, _ = live(envs, tasks, actions[:6])
+    again, _, fresh, _ = play(envs, tasks, actions[:6])
     assert again.lanes._batch is batch
-    assert np.array_equal(fresh, live(half_cheetah_vel(1), tasks, actions[:6])[2])
+    assert np.array_equal(fresh, play(half_cheetah_vel(1), tasks, actions[:6])[2])
 
 
 def test_time_going_backwards_is_an_error(monkeypatch):
     envs = half_cheetah_dir(1)
-    env_state, _, _, _ = live(envs, {"direction": DIRECTIONS}, script(3, 3))
+    env_state, _, _, _ = play(envs, {"direction": DIRECTIONS}, script(3, 3))
     batch = env_state.lanes._batch
     step = batch.step
 
@@ -231,7 +218,7 @@ def test_time_going_backwards_is_an_error(monkeypatch):
 
 def test_restore_mends_a_diverged_lane():
     envs, actions = half_cheetah_vel(2), script(3, 3)
-    env_state, _, _, _ = live(envs, {"velocity": VELOCITIES}, actions[:2])
+    env_state, _, _, _ = play(envs, {"velocity": VELOCITIES}, actions[:2])
     saved = env_state.lanes.save()
     expected = envs.step(env_state, actions[2])[1]
     env_state.lanes.qvel[0] = 1e9
@@ -274,13 +261,15 @@ def test_unknown_split_names_those_there_are():
 
 def test_no_threads_is_refused():
     with pytest.raises(TrmrlError, match="num_threads is 0, expected 1 or more"):
-        half_cheetah_vel(0).reset({"velocity": VELOCITIES}, key=jax.random.key(0))
+        half_cheetah_vel(0).reset(
+            {"velocity": VELOCITIES}, key=keys_for({"velocity": VELOCITIES}, jax.random.key(0))
+        )
 
 
 def test_reset_noise():
     envs, num_lanes = half_cheetah_vel(2), 500
     tasks = {"velocity": np.ones(num_lanes, np.float32)}
-    env_state, obs = envs.reset(tasks, key=jax.random.key(0))
+    env_state, obs = envs.reset(tasks, key=keys_for(tasks, jax.random.key(0)))
     qpos, qvel = env_state.lanes.qpos.copy(), env_state.lanes.qvel.copy()
     assert np.abs(qpos).max() <= 0.1 and np.abs(qpos).max() > 0.0999
     assert qpos.std() == pytest.approx(0.1 / np.sqrt(3), rel=0.03)
@@ -289,5 +278,5 @@ def test_reset_noise():
     assert np.abs(np.corrcoef(np.hstack([qpos, qvel]).T) - np.eye(18)).max() < 0.2
     torso = np.stack([qpos[:, 0], np.zeros(num_lanes), 0.7 + qpos[:, 1]], axis=1)
     assert np.allclose(obs, np.hstack([qpos[:, 1:], qvel, torso]), atol=1e-6)
-    assert np.array_equal(envs.reset(tasks, key=jax.random.key(0))[1], obs)
-    assert not np.array_equal(envs.reset(tasks, key=jax.random.key(1))[1], obs)
+    assert np.array_equal(envs.reset(tasks, key=keys_for(tasks, jax.random.key(0)))[1], obs)
+    assert not np.array_equal(envs.reset(tasks, key=keys_for(tasks, jax.random.key(1)))[1], obs)

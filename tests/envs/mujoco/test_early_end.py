@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from trmrl.envs import make
+from trmrl.envs.base import keys_for
 from trmrl.envs.mujoco._batch import Lanes
 from trmrl.envs.mujoco._delayed import DelayedEnvs
 from trmrl.types import TrmrlError
@@ -19,7 +20,7 @@ def in_tmp_path(tmp_path, monkeypatch):
 
 def begin(envs, num_lanes=3):
     tasks = envs.sample_tasks("train", num_lanes, key=jax.random.key(1))
-    return envs.reset(tasks, key=jax.random.key(2))[0]
+    return envs.reset(tasks, key=keys_for(tasks, jax.random.key(2)))[0]
 
 
 def still(num_lanes=3):
@@ -27,7 +28,7 @@ def still(num_lanes=3):
 
 
 @pytest.mark.parametrize("breakage", ["qvel", "nan state", "nan action"])
-def test_a_dead_lane_may_diverge(breakage):
+def test_a_lane_that_has_ended_may_diverge(breakage):
     envs = make("ant-dir")
     env_state, twin = begin(envs), begin(envs)
     for state in (env_state, twin):
@@ -47,12 +48,12 @@ def test_a_dead_lane_may_diverge(breakage):
             env_state.lanes.qvel[1] = np.nan
         else:
             action[1] = np.nan
-    env_state.lanes.qvel[2] = 1e12  # but among the living it is an error
+    env_state.lanes.qvel[2] = 1e12  # but in a lane still running it is an error
     with pytest.raises(TrmrlError, match="ant-dir: lane 2 diverged at step 5"):
         envs.step(env_state, still())
 
 
-def test_all_lanes_may_be_dead():
+def test_all_lanes_may_have_ended():
     envs = make("ant-dir")
     env_state = begin(envs)
     env_state.lanes.qpos[:, 2] = 5.0
@@ -63,7 +64,7 @@ def test_all_lanes_may_be_dead():
     assert not outcome.reward.any() and not outcome.truncated.any()
 
 
-def test_an_end_in_the_last_step_is_not_the_clock_s():
+def test_an_end_in_the_last_step_is_no_truncation():
     envs = make("ant-dir")
     envs = dataclasses.replace(envs, spec=dataclasses.replace(envs.spec, horizon=1))
     env_state = begin(envs)
@@ -85,14 +86,14 @@ def test_the_robot_of_a_reused_simulation_is_made_anew():
         return lanes._batch.expanded("body_mass").sum(axis=1).copy(), lanes.qpos.copy()
 
     factors = (2.0, 1.0, 2.0)
-    seen = [mass_and_fall(factor) for factor in factors]
-    for (mass, _), factor in zip(seen, factors, strict=True):
+    found = [mass_and_fall(factor) for factor in factors]
+    for (mass, _), factor in zip(found, factors, strict=True):
         np.testing.assert_allclose(mass, 14.0 * factor)
-    assert np.array_equal(seen[0][1], seen[2][1]) and not np.array_equal(seen[0][1], seen[1][1])
+    assert np.array_equal(found[0][1], found[2][1]) and not np.array_equal(found[0][1], found[1][1])
     plain = Lanes("test", "half_cheetah.xml", 2, 5, 1)
     plain.reset(*noise)
     plain.step(np.zeros((2, 6)))
-    assert np.array_equal(plain.qpos, seen[1][1])
+    assert np.array_equal(plain.qpos, found[1][1])
 
 
 def test_delayed_rewards_are_paid_every_twenty_steps():
@@ -100,8 +101,8 @@ def test_delayed_rewards_are_paid_every_twenty_steps():
     actions = np.random.default_rng(0).uniform(-1, 1, (200, 3, 6)).astype(np.float32)
     tasks = envs.sample_tasks("ood", 3, key=jax.random.key(0))
     assert tasks["velocity"].min() >= 3.0
-    late, obs = envs.reset(tasks, key=jax.random.key(1))
-    now, same_obs = prompt.reset(tasks, key=jax.random.key(1))
+    late, obs = envs.reset(tasks, key=keys_for(tasks, jax.random.key(1)))
+    now, same_obs = prompt.reset(tasks, key=keys_for(tasks, jax.random.key(1)))
     assert np.array_equal(obs, same_obs)
     paid, earned = [], []
     for t, action in enumerate(actions):
@@ -116,7 +117,7 @@ def test_delayed_rewards_are_paid_every_twenty_steps():
     np.testing.assert_allclose(paid[19::20], earned.reshape(10, 20, 3).sum(axis=1), rtol=1e-5)
     assert np.count_nonzero(paid) == 30
     assert np.array_equal(envs.view(late), prompt.view(now))
-    again, _ = envs.reset(tasks, key=jax.random.key(1))  # owes nothing from before
+    again, _ = envs.reset(tasks, key=keys_for(tasks, jax.random.key(1)))  # owes nothing from before
     for action in actions[:20]:
         again, outcome = envs.step(again, action)
     assert np.array_equal(outcome.reward, paid[19])
@@ -129,8 +130,8 @@ def test_an_early_end_pays_what_is_owed():
     assert not envs.step(env_state, still())[1].reward.any()
     env_state.inner.lanes.qpos[1, 2] = 5.0
     rewards = [envs.step(env_state, still())[1].reward for _ in range(19)]
-    assert rewards[0][1] == pytest.approx(2.0, abs=0.3)  # two steps alive at 1, standing still
+    assert rewards[0][1] == pytest.approx(2.0, abs=0.3)  # two steps at 1, standing still
     assert rewards[0][0] == rewards[0][2] == 0.0
     assert not np.any(rewards[1:-1])
     assert rewards[-1][1] == 0.0
-    assert rewards[-1][0] == pytest.approx(20.0, abs=2.0)
+    assert rewards[-1][0] == pytest.approx(20.0, abs=4.0)  # and what it drifts

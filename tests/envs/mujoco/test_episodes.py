@@ -1,4 +1,4 @@
-"""Every family tells what a plain `mj_step` loop tells, written here a second time."""
+"""Every world gives what a plain `mj_step` loop gives, written here a second time."""
 # pyright: reportAttributeAccessIssue=false
 # (MuJoCo's compiled modules carry no type stubs.)
 
@@ -10,7 +10,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from trmrl.envs import make
+from trmrl.envs import ENVS, make
+from trmrl.envs.base import keys_for
 
 B, STEPS = 3, 60
 
@@ -32,19 +33,19 @@ def center_of_mass(model, world):
     return (model.body_mass[:, None] * world.xipos).sum(0)[:2] / model.body_mass.sum()
 
 
-def see_cheetah(world):
+def observe_cheetah(world):
     return [world.qpos[1:], world.qvel, world.body("torso").xpos]
 
 
-def see_ant(world):
+def observe_ant(world):
     return [world.qpos[2:], world.qvel]
 
 
-def see_planar(world):
+def observe_planar(world):
     return [world.qpos[1:], np.clip(world.qvel, -10, 10)]
 
 
-def see_humanoid(world):
+def observe_humanoid(world):
     inertia, velocity = world.cinert[1:].ravel(), world.cvel[1:].ravel()
     return [world.qpos[2:], world.qvel, inertia, velocity, world.qfrc_actuator[6:]]
 
@@ -71,7 +72,7 @@ def remake(model, task):
 class Case:
     file: str
     frame_skip: int
-    see: object
+    observe: object
     where: object
     reward: object  # of task, velocity, place, sum of squares of the action
     limit: float = 1.0
@@ -96,12 +97,14 @@ def ant_fallen(qpos):
     return qpos[2] < 0.2 or qpos[2] > 1.0
 
 
-ANT_DIR = Case("ant.xml", 5, see_ant, xy_of, heading_reward, fallen=ant_fallen)
+ANT_DIR = Case("ant.xml", 5, observe_ant, xy_of, heading_reward, fallen=ant_fallen)
 CASES = {
     "half-cheetah-crippled": Case(
-        "half_cheetah.xml", 5, see_cheetah, x_of, run_reward, change=cripple
+        "half_cheetah.xml", 5, observe_cheetah, x_of, run_reward, change=cripple
     ),
-    "half-cheetah-payload": Case("half_cheetah.xml", 5, see_cheetah, x_of, run_reward, change=load),
+    "half-cheetah-payload": Case(
+        "half_cheetah.xml", 5, observe_cheetah, x_of, run_reward, change=load
+    ),
     "ant-dir": ANT_DIR,
     "ant-dir-radian": ANT_DIR,
     "ant-goal": Case(
@@ -116,7 +119,7 @@ CASES = {
     "humanoid-dir": Case(
         "humanoid.xml",
         5,
-        see_humanoid,
+        observe_humanoid,
         center_of_mass,
         # A quarter of the way in 0.015 s, over 0.003 s.
         lambda task, v, place, square: (
@@ -128,7 +131,7 @@ CASES = {
     "walker-rand-params": Case(
         "walker2d.xml",
         5,
-        see_planar,
+        observe_planar,
         x_of,
         rand_params_reward,
         fallen=lambda qpos: not (0.8 < qpos[1] < 2.0 and -1.0 < qpos[2] < 1.0),
@@ -137,7 +140,7 @@ CASES = {
     "hopper-rand-params": Case(
         "hopper.xml",
         4,
-        see_planar,
+        observe_planar,
         x_of,
         rand_params_reward,
         fallen=lambda qpos: not (qpos[1] > 0.7 and abs(qpos[2]) < 0.2),
@@ -155,7 +158,7 @@ def test_episode_equals_a_plain_loop(name):
     size = envs.spec.action_space.size
     actions = np.random.default_rng(7).uniform(-case.scale, case.scale, (STEPS, B, size))
     actions = actions.astype(np.float32)
-    env_state, obs = envs.reset(tasks, key=jax.random.key(3))
+    env_state, obs = envs.reset(tasks, key=keys_for(tasks, jax.random.key(3)))
     start = env_state.lanes.qpos.copy(), env_state.lanes.qvel.copy()
     outcomes = [envs.step(env_state, action)[1] for action in actions]
     xml = resources.files("trmrl.envs.mujoco").joinpath(case.file).read_text()
@@ -168,12 +171,12 @@ def test_episode_equals_a_plain_loop(name):
         mujoco.mj_setConst(model, world)
         world.qpos[:], world.qvel[:] = start[0][lane], start[1][lane]
         mujoco.mj_forward(model, world)
-        see = lambda world=world: np.concatenate(case.see(world)).astype(np.float32)
-        assert np.array_equal(obs[lane], see())
+        observed = lambda world=world: np.concatenate(case.observe(world)).astype(np.float32)
+        assert np.array_equal(obs[lane], observed())
         end = None
         for t, outcome in enumerate(outcomes):
             if end is not None:  # nothing happens any more
-                assert np.array_equal(outcome.next_obs[lane], see()), (lane, t)
+                assert np.array_equal(outcome.next_obs[lane], observed()), (lane, t)
                 assert outcome.reward[lane] == 0.0
                 assert outcome.terminated[lane] and not outcome.truncated[lane]
                 continue
@@ -185,7 +188,7 @@ def test_episode_equals_a_plain_loop(name):
             velocity = (after - before) / (case.frame_skip * model.opt.timestep)
             square = sum(float(a) ** 2 for a in actions[t, lane])
             reward = case.reward(task, velocity, after, square)
-            assert np.array_equal(outcome.next_obs[lane], see()), (lane, t)
+            assert np.array_equal(outcome.next_obs[lane], observed()), (lane, t)
             assert outcome.reward[lane] == pytest.approx(reward, rel=1e-6, abs=1e-5)
             end = t if case.fallen(world.qpos) else None
             assert outcome.terminated[lane] == (end is not None)
@@ -195,9 +198,7 @@ def test_episode_equals_a_plain_loop(name):
     assert ends == [None] * B if never else len(set(ends)) > 1, ends
 
 
-def test_every_family_of_this_room_is_told_twice():
-    from trmrl.envs import ENVS
-
+def test_every_world_of_this_family_is_written_twice():
     elsewhere = {"half-cheetah-vel", "half-cheetah-dir", "half-cheetah-vel-delayed"}
-    robots = ("half-cheetah", "ant", "humanoid", "walker", "hopper")
-    assert {name for name in ENVS if name.startswith(robots)} - elsewhere == set(CASES)
+    locomotion = {name for name in ENVS if make(name).spec.family == "locomotion"}
+    assert locomotion - elsewhere == set(CASES)

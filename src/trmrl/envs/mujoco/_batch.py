@@ -1,8 +1,6 @@
-"""What every MuJoCo family shares: many simulations of one model, stepped on a thread pool.
+"""Many simulations of one MuJoCo model, stepped on a thread pool: reset, step, save and restore.
 
-Lives here: models by file name, the pool of simulations, parameters of one lane, reset with noise,
-save and restore, and the check for lanes that diverged. Does not live here: observations, rewards,
-tasks, any one family.
+Observations, rewards and tasks are the robots' (`_family.py`, and one file per robot).
 """
 # pyright: reportAttributeAccessIssue=false
 # (MuJoCo's compiled modules carry no type stubs.)
@@ -22,7 +20,7 @@ from mujoco.batch import Batch
 from trmrl.types import Array, TrmrlError
 
 _NO_STAGE = mujoco.mjtStage.mjSTAGE_NONE.value
-_MAX_RESTING = 2  # training and an evaluation beside it
+_MAX_UNUSED = 2  # training and an evaluation beside it
 
 Factors = Mapping[str, Float[np.ndarray, "B ..."]]
 
@@ -51,20 +49,21 @@ def usable_cores() -> int:
 
 
 @functools.lru_cache(maxsize=8)
-def _resting(file: str, num_lanes: int, num_threads: int, scaled: tuple[str, ...]) -> list[Batch]:
-    """Simulations of that kind and size nobody is using; the cache bounds how many kinds rest."""
+def _unused(file: str, num_lanes: int, num_threads: int, scaled: tuple[str, ...]) -> list[Batch]:
+    """Simulations of that kind and size that nobody uses; the cache bounds how many kinds wait."""
     return []
 
 
 class Lanes:
     """`B` simulations of one model; a mutable handle, all of whose state is `save()`'s array.
 
-    The live arrays `qpos` `[B, nq]`, `qvel` `[B, nv]` (SI units, float64) and `time` `[B]` (seconds
-    since the lane's reset) are overwritten by every call. Simulations and their threads outlive the
-    handle: they go back to a pool when it is garbage, so no two handles ever share them.
+    The arrays `qpos` `[B, nq]`, `qvel` `[B, nv]` (SI units, float64) and `time` `[B]` (seconds
+    since the lane's reset) are MuJoCo's own: every call overwrites them. Simulations and their
+    threads are reused: they go back to a pool when the handle is garbage, so no two handles ever
+    share them.
 
-    `computed` names fields of `MjData` that MuJoCo computes, kept as live arrays `[B, ...]` in the
-    dict of that name: current after `reset`, after `step` as `mj_step` leaves them (one substep
+    `computed` names fields of `MjData` that MuJoCo computes, likewise its own arrays `[B, ...]`, in
+    the dict of that name: current after `reset`, after `step` as `mj_step` leaves them (one substep
     late, or at the last stage of RK4), and stale after `restore` until the next step.
 
     `factors(model)` maps fields of `MjModel` to what multiplies them in each lane, broadcast to
@@ -90,12 +89,12 @@ class Lanes:
         self.model = load_model(file)
         self.dt = frame_skip * self.model.opt.timestep
         scaled = factors(self.model)
-        resting = _resting(file, num_lanes, num_threads, tuple(sorted(scaled)))
+        unused = _unused(file, num_lanes, num_threads, tuple(sorted(scaled)))
         try:
-            batch = resting.pop()
+            batch = unused.pop()
         except IndexError:
             batch = Batch(self.model, num_lanes, num_threads)
-        weakref.finalize(self, _rest, resting, batch).atexit = False
+        weakref.finalize(self, _give_back, unused, batch).atexit = False
         self._name, self._frame_skip, self._batch = name, frame_skip, batch
         self._state, self._warning = batch.state, batch.warning
         self.time, self._ctrl = batch.bind("time"), batch.bind("ctrl")
@@ -112,32 +111,28 @@ class Lanes:
         return np.rint(self.time / self.dt).astype(np.int32)
 
     def reset(
-        self,
-        qpos_noise: Float[np.ndarray, "B nq"],
-        qvel_noise: Float[np.ndarray, "B nv"],
-        lanes: Bool[np.ndarray, " B"] | None = None,
+        self, qpos_noise: Float[np.ndarray, "B nq"], qvel_noise: Float[np.ndarray, "B nv"]
     ) -> None:
-        """Put `lanes` (None: all) at the model's initial state plus noise, all fields current."""
-        rows = slice(None) if lanes is None else lanes
-        self._batch.reset(lanes, stage=_NO_STAGE)
-        self.qpos[rows] += qpos_noise[rows]
-        self.qvel[rows] += qvel_noise[rows]
-        self._batch.forward(lanes)
+        """Put all lanes at the model's initial state plus noise, all fields current."""
+        self._batch.reset(stage=_NO_STAGE)
+        self.qpos[:] += qpos_noise
+        self.qvel[:] += qvel_noise
+        self._batch.forward()
 
     def step(
         self, action: Float[Array, "B nu"], lanes: Bool[np.ndarray, " B"] | None = None
     ) -> None:
         """Hold `action` for `frame_skip` substeps; MuJoCo clips it to the actuators' range.
 
-        Only `lanes` (None: all) move, and whatever the others are in, they stay in it. Raises
-        `TrmrlError` naming the first lane that diverged, and its step counted from 1.
+        Only `lanes` (None: all) move; the state of the others stays as it is. Raises `TrmrlError`
+        naming the first lane that diverged, and its step counted from 1.
         """
         moved = np.ones(len(self.time), bool) if lanes is None else lanes
         before = np.where(moved, self.time, -np.inf)
         self._ctrl[:] = action
         self._batch.step(lanes, nstep=self._frame_skip)
-        # MuJoCo resets a diverged lane silently and goes on: its counters and clock tell. What the
-        # last substep broke it would find only in the next call.
+        # MuJoCo resets a diverged lane silently and goes on: its counters and clock show it. What
+        # the last substep broke it would find only in the next call.
         if (
             np.count_nonzero(self._warning)
             or np.count_nonzero(self.time <= before)
@@ -174,6 +169,6 @@ class Lanes:
         raise TrmrlError(f"{self._name}: lane {lane} diverged at step {step}: {cause}")
 
 
-def _rest(resting: list[Batch], batch: Batch) -> None:
-    if len(resting) < _MAX_RESTING:
-        resting.append(batch)
+def _give_back(unused: list[Batch], batch: Batch) -> None:
+    if len(unused) < _MAX_UNUSED:
+        unused.append(batch)

@@ -1,23 +1,19 @@
-"""Any MuJoCo family with its rewards paid late: what is earned is summed and paid at intervals.
+"""Any MuJoCo worlds with delayed rewards: they are summed, and the sum is paid at intervals."""
 
-Lives here: the wrapper. Does not live here: a world of its own.
-"""
-
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Float, Int
 
-from trmrl.envs._base import AbstractEnvs, host_scan
-from trmrl.types import Array, EnvSpec, EnvState, Outcome, PRNGKey, Task, replace
+from trmrl.envs.base import AbstractEnvs, Driver
+from trmrl.types import Array, EnvSpec, EnvState, LaneKeys, Outcome, PRNGKey, Task, replace
 
 
 @dataclass(frozen=True)
 class Owing:
-    """The family's own state, and what it still owes: stepping changes it in place."""
+    """The inner worlds' state, and the reward not yet paid: stepping changes it in place."""
 
     inner: Any
     owed: Float[np.ndarray, " B"]  # earned since the last payment, float64
@@ -25,23 +21,26 @@ class Owing:
 
 
 class DelayedEnvs(AbstractEnvs):
-    """The family `inner`, whose reward is 0 except every `period` steps, when it is the sum.
+    """The worlds `inner`, whose reward is 0 except every `period` steps, when it is the sum.
 
-    An episode's end pays what is owed, so that returns are the inner family's.
+    An episode's end pays what is owed, so that returns are the inner worlds'.
     """
 
-    scan: ClassVar[Callable] = staticmethod(host_scan)
-    jit: ClassVar[Callable] = staticmethod(lambda function: function)
     spec: EnvSpec = eqx.field(static=True)
     inner: AbstractEnvs
     period: int = eqx.field(static=True)
 
+    @property
+    def driver(self) -> Driver:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """That of the inner worlds."""
+        return self.inner.driver
+
     def sample_tasks(self, split: str, num_tasks: int, *, key: PRNGKey) -> Task:
-        """Draw the inner family's tasks."""
+        """Draw the inner worlds' tasks."""
         self.spec.check_split(split)
         return self.inner.sample_tasks(split, num_tasks, key=key)
 
-    def reset(self, tasks: Task, *, key: PRNGKey) -> tuple[Owing, Float[np.ndarray, "B D"]]:
+    def reset(self, tasks: Task, *, key: LaneKeys) -> tuple[Owing, Float[np.ndarray, "B D"]]:
         """Begin an episode of each task, owing nothing."""
         inner, obs = self.inner.reset(tasks, key=key)
         return Owing(inner, np.zeros(len(obs)), np.zeros((), np.int64)), obs
@@ -57,5 +56,5 @@ class DelayedEnvs(AbstractEnvs):
         return Owing(inner, env_state.owed, env_state.clock), replace(outcome, reward=paid)
 
     def view(self, env_state: EnvState) -> Any:
-        """Return the inner family's view."""
+        """Return the inner worlds' view."""
         return self.inner.view(env_state.inner)

@@ -1,7 +1,7 @@
-"""A family of MuJoCo tasks: a robot, and functions that say what is asked of it.
+"""MuJoCo worlds of any robot: reset, step and early ends, and what a robot and a task consist of.
 
-Lives here: reset, step and early ends, the same for every robot. Does not live here: any robot or
-task (one file per robot), and how simulations run (`_batch.py`).
+Robots and tasks are in a file each (`cheetah.py`, `ant.py`, ...); how simulations run is in
+`_batch.py`.
 """
 # pyright: reportAttributeAccessIssue=false
 # (MuJoCo's compiled modules carry no type stubs.)
@@ -16,13 +16,13 @@ import mujoco
 import numpy as np
 from jaxtyping import Bool, Float
 
-from trmrl.envs._base import AbstractEnvs, host_scan
+from trmrl.envs.base import HOST, AbstractEnvs, Driver
 from trmrl.envs.mujoco._batch import Factors, Lanes
-from trmrl.types import Array, EnvSpec, Outcome, PRNGKey, Task
+from trmrl.types import Array, Continuous, EnvSpec, LaneKeys, Outcome, PRNGKey, Task
 
 PerLane = Float[np.ndarray, " B"]
 Plane = Float[np.ndarray, "B P"]
-Noise = tuple[Float[np.ndarray, "B nq"], Float[np.ndarray, "B nv"]]
+Noise = tuple[Float[np.ndarray, " nq"], Float[np.ndarray, " nv"]]  # of one lane
 
 
 def never_falls(lanes: Lanes) -> Bool[np.ndarray, " B"]:
@@ -36,40 +36,53 @@ def unchanged(model: mujoco.MjModel, tasks: Task) -> Factors:
     return {}
 
 
-def uniform_noise(width: float) -> Callable[[np.random.Generator, Lanes], Noise]:
-    """Return noise drawn from U[-width, width], for `qpos` and `qvel` alike."""
+def uniform_noise(width: float) -> Callable[[np.random.Generator, int, int], Noise]:
+    """Return one lane's noise, drawn from U[-width, width] for `qpos` and `qvel` alike."""
 
-    def draw(noise: np.random.Generator, lanes: Lanes) -> Noise:
-        qpos, qvel = lanes.qpos.shape, lanes.qvel.shape
-        return noise.uniform(-width, width, qpos), noise.uniform(-width, width, qvel)
+    def draw(noise: np.random.Generator, nq: int, nv: int) -> Noise:
+        return noise.uniform(-width, width, nq), noise.uniform(-width, width, nv)
 
     return draw
 
 
-def mixed_noise(noise: np.random.Generator, lanes: Lanes) -> Noise:
+def mixed_noise(noise: np.random.Generator, nq: int, nv: int) -> Noise:
     """Return Gymnasium's noise for cheetah and ant: `qpos` + U[-0.1, 0.1], `qvel` + 0.1 N(0, 1)."""
-    qpos, qvel = lanes.qpos.shape, lanes.qvel.shape
-    return noise.uniform(-0.1, 0.1, qpos), noise.normal(0.0, 0.1, qvel)
+    return noise.uniform(-0.1, 0.1, nq), noise.normal(0.0, 0.1, nv)
 
 
 @dataclass(frozen=True)
 class Robot:
-    """A body, and how it is seen. Its functions read live arrays and return new ones.
+    """A body, and what is observed of it. Its functions read `Lanes` and return new arrays.
 
     `computed` names what `Lanes.computed` must hold. An action is held for `frame_skip` substeps.
     `place` is the position `[B, P]` (meters) whose change over a step is the velocity that rewards
-    know; it may be a live view. A lane whose robot is no longer `healthy` has terminated.
+    know; it may be a view of `Lanes`. A lane whose robot is no longer `healthy` has terminated.
     """
 
     file: str
     num_actions: int
     frame_skip: int
     obs_size: int
-    noise: Callable[[np.random.Generator, Lanes], Noise]
+    noise: Callable[[np.random.Generator, int, int], Noise]
     observe: Callable[[Lanes], Float[np.ndarray, "B D"]]
     place: Callable[[Lanes], Plane]
     healthy: Callable[[Lanes], Bool[np.ndarray, " B"]] = never_falls
     computed: tuple[str, ...] = ()
+
+
+def locomotion_spec(name: str, robot: Robot, summary: str, **fields: Any) -> EnvSpec:
+    """Return the spec of a robot's worlds: 2 episodes of 200 steps; `fields` as in `EnvSpec`."""
+    return EnvSpec(
+        name=name,
+        family="locomotion",
+        obs_size=robot.obs_size,
+        action_space=Continuous(robot.num_actions),
+        horizon=200,
+        num_episodes=2,
+        ends_early=robot.healthy is not never_falls,
+        summary=summary,
+        **fields,
+    )
 
 
 @dataclass(frozen=True)
@@ -91,7 +104,7 @@ class Episode:
 
     lanes: Lanes
     tasks: Task
-    alive: Bool[np.ndarray, " B"]  # its robot has been healthy so far
+    running: Bool[np.ndarray, " B"]  # it has not terminated: its robot has been healthy so far
 
 
 class MujocoEnvs(AbstractEnvs):
@@ -104,8 +117,7 @@ class MujocoEnvs(AbstractEnvs):
     when the simulation of a lane that has not terminated diverges.
     """
 
-    scan: ClassVar[Callable] = staticmethod(host_scan)
-    jit: ClassVar[Callable] = staticmethod(lambda function: function)
+    driver: ClassVar[Driver] = HOST
     spec: EnvSpec = eqx.field(static=True)
     robot: Robot = eqx.field(static=True)
     draw: Callable[[str, int, PRNGKey], Task] = eqx.field(static=True)
@@ -118,7 +130,7 @@ class MujocoEnvs(AbstractEnvs):
         self.spec.check_split(split)
         return jax.tree.map(np.asarray, self.draw(split, num_tasks, key))
 
-    def reset(self, tasks: Task, *, key: PRNGKey) -> tuple[Episode, Float[np.ndarray, "B D"]]:
+    def reset(self, tasks: Task, *, key: LaneKeys) -> tuple[Episode, Float[np.ndarray, "B D"]]:
         """Begin an episode of each task, in the model's pose plus the robot's noise."""
         robot = self.robot
         tasks = jax.tree.map(np.asarray, tasks)
@@ -132,24 +144,26 @@ class MujocoEnvs(AbstractEnvs):
             robot.computed,
             lambda model: self.factors(model, tasks),
         )
-        noise = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-        lanes.reset(*robot.noise(noise, lanes))
+        seeds = np.asarray(jax.random.key_data(key))
+        nq, nv = lanes.qpos.shape[1], lanes.qvel.shape[1]
+        noise = [robot.noise(np.random.default_rng(seed), nq, nv) for seed in seeds]
+        lanes.reset(*(np.stack(part) for part in zip(*noise, strict=True)))
         return Episode(lanes, tasks, np.ones(num_lanes, bool)), robot.observe(lanes)
 
     def step(self, env_state: Episode, action: Float[Array, "B A"]) -> tuple[Episode, Outcome]:
         """Answer one action per lane."""
-        robot, lanes, alive = self.robot, env_state.lanes, env_state.alive
+        robot, lanes, running = self.robot, env_state.lanes, env_state.running
         action = np.asarray(action, np.float64)
-        before, lived = robot.place(lanes).copy(), alive.copy()
-        lanes.step(action, None if lived.all() else lived)
+        before, stepped = robot.place(lanes).copy(), running.copy()
+        lanes.step(action, None if stepped.all() else stepped)
         place = robot.place(lanes)
         motion = Motion(place, (place - before) / lanes.dt, action)
-        reward = np.where(lived, self.reward(env_state.tasks, motion), 0.0)
-        alive &= robot.healthy(lanes)
+        reward = np.where(stepped, self.reward(env_state.tasks, motion), 0.0)
+        running &= robot.healthy(lanes)
         outcome = Outcome(
             reward=reward.astype(np.float32),
-            terminated=~alive,
-            truncated=alive & (lanes.elapsed() >= self.spec.horizon),
+            terminated=~running,
+            truncated=running & (lanes.elapsed() >= self.spec.horizon),
             next_obs=robot.observe(lanes),
         )
         return env_state, outcome

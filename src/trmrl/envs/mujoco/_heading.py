@@ -1,7 +1,4 @@
-"""Hidden headings: unit vectors in the plane, and how fast a motion follows them.
-
-Lives here: the tasks that ant and humanoid share. Does not live here: any robot.
-"""
+"""Hidden headings, the tasks that ant and humanoid share: unit vectors, and speed along them."""
 
 from collections.abc import Callable
 

@@ -1,11 +1,10 @@
-"""The ant, which must go a way, or to a place, it is not told.
+"""The ant, which must run in a hidden direction, or to a hidden place.
 
-Lives here: the robot and its tasks, as published but without contact forces: MuJoCo since 2.0 left
-them at zero under the published code. Does not live here: the body (`ant.xml`).
+As published but without contact forces: MuJoCo since 2.0 left them at zero under the published
+code. The body is `ant.xml`.
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +18,12 @@ from trmrl.envs.mujoco._family import (
     PerLane,
     Plane,
     Robot,
+    locomotion_spec,
     mixed_noise,
     never_falls,
 )
 from trmrl.envs.mujoco._heading import along, one_of
-from trmrl.types import Continuous, EnvSpec, PRNGKey
+from trmrl.types import PRNGKey
 
 _HEIGHTS = (0.2, 1.0)  # of a torso that has not fallen or jumped, meters
 _GOAL_RADIUS = 3.0  # meters
@@ -63,18 +63,6 @@ _FORWARD_OR_BACKWARD = one_of(0.0, np.pi)
 _RADIAN = one_of(1.0, -1.0)
 
 
-def _spec(name: str, robot: Robot, summary: str, **fields: Any) -> EnvSpec:
-    return EnvSpec(
-        name=name,
-        obs_size=robot.obs_size,
-        action_space=Continuous(robot.num_actions),
-        horizon=200,
-        num_episodes=2,
-        summary=summary,
-        **fields,
-    )
-
-
 def _draw_goal(split: str, num_tasks: int, key: PRNGKey) -> dict[str, jax.Array]:
     del split
     radius_key, angle_key = jax.random.split(key)
@@ -97,7 +85,9 @@ def ant_dir(num_threads: int | None = None) -> MujocoEnvs:
     Headings (1, 0) and (-1, 0), each with probability one half, in train and in test (AntRandDirec
     of ProMP; Rothfuss et al., 2019). Ends when the torso's height leaves [0.2, 1] m.
     """
-    spec = _spec("ant-dir", ROBOT, "run forward or backward, whichever is hidden", floor=200.0)
+    spec = locomotion_spec(
+        "ant-dir", ROBOT, "run forward or backward, whichever is hidden", floor=200.0
+    )
     return MujocoEnvs(spec, ROBOT, _FORWARD_OR_BACKWARD, _go_along, num_threads=num_threads)
 
 
@@ -106,7 +96,9 @@ def ant_dir_radian(num_threads: int | None = None) -> MujocoEnvs:
 
     Headings (cos 1, sin 1) and (cos 1, -sin 1): 115 degrees apart, both half forward.
     """
-    spec = _spec("ant-dir-radian", ROBOT, "run 57 degrees to the left or to the right", floor=200.0)
+    spec = locomotion_spec(
+        "ant-dir-radian", ROBOT, "run 57 degrees to the left or to the right", floor=200.0
+    )
     return MujocoEnvs(spec, ROBOT, _RADIAN, _go_along, num_threads=num_threads)
 
 
@@ -116,5 +108,5 @@ def ant_goal(num_threads: int | None = None) -> MujocoEnvs:
     Goals are uniform over the disc (ProMP, PEARL), drawn afresh for train and test. Never ends
     early. The observation has x and y too.
     """
-    spec = _spec("ant-goal", _GOAL_ROBOT, "go to a hidden place within 3 m", floor=-509.0)
+    spec = locomotion_spec("ant-goal", _GOAL_ROBOT, "go to a hidden place within 3 m", floor=-509.0)
     return MujocoEnvs(spec, _GOAL_ROBOT, _draw_goal, _go_to, num_threads=num_threads)

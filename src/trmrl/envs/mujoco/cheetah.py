@@ -1,7 +1,7 @@
-"""The half-cheetah: what it must do, or what has become of it, is hidden.
+"""The half-cheetah, whose task or whose damage is hidden.
 
-Lives here: the robot and its tasks. `half-cheetah-vel` and `half-cheetah-dir` are as in the code
-published with TrMRL, the rest is ours. Does not live here: the body (`half_cheetah.xml`).
+`half-cheetah-vel` and `half-cheetah-dir` are as in the code published with TrMRL, the rest is ours.
+The body is `half_cheetah.xml`.
 """
 
 from typing import Any
@@ -13,15 +13,23 @@ from jaxtyping import Float
 
 from trmrl.envs.mujoco._batch import Factors, Lanes
 from trmrl.envs.mujoco._delayed import DelayedEnvs
-from trmrl.envs.mujoco._family import Motion, MujocoEnvs, PerLane, Plane, Robot, mixed_noise
-from trmrl.types import Continuous, EnvSpec, PRNGKey
+from trmrl.envs.mujoco._family import (
+    Motion,
+    MujocoEnvs,
+    PerLane,
+    Plane,
+    Robot,
+    locomotion_spec,
+    mixed_noise,
+)
+from trmrl.types import PRNGKey
 
 _TORSO = 1  # its number among the bodies
 _CONTROL_COST = 0.05
 _VELOCITIES = {"train": (0.0, 3.0), "test": (0.0, 3.0), "ood": (3.0, 4.0)}  # m/s
-_SEEN_JOINTS = ("bthigh", "bfoot", "fthigh", "fshin")
 _JOINTS = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")  # as the actions have them
-_DEAD = {"train": _SEEN_JOINTS, "test": _SEEN_JOINTS, "ood": ("bshin", "ffoot")}
+_TRAIN_JOINTS = ("bthigh", "bfoot", "fthigh", "fshin")
+_DEAD = {"train": _TRAIN_JOINTS, "test": _TRAIN_JOINTS, "ood": ("bshin", "ffoot")}
 _LOADS = {"train": (0.0, 1.0), "test": (0.0, 1.0), "ood": (1.0, 1.5)}  # of |u|, factors 3^u
 
 
@@ -50,18 +58,6 @@ ROBOT = Robot(
     place=_place,
     computed=("xpos",),
 )
-
-
-def _spec(name: str, summary: str, **fields: Any) -> EnvSpec:
-    return EnvSpec(
-        name=name,
-        obs_size=ROBOT.obs_size,
-        action_space=Continuous(ROBOT.num_actions),
-        horizon=200,
-        num_episodes=2,
-        summary=summary,
-        **fields,
-    )
 
 
 def _draw_velocity(split: str, num_tasks: int, key: PRNGKey) -> dict[str, jax.Array]:
@@ -129,8 +125,9 @@ def half_cheetah_vel(num_threads: int | None = None) -> MujocoEnvs:
 
     v* ~ U[0, 3], drawn afresh each time for train and test alike; out of distribution, U[3, 4].
     """
-    spec = _spec(
+    spec = locomotion_spec(
         "half-cheetah-vel",
+        ROBOT,
         "run at a hidden velocity between 0 and 3 m/s (ood: 3 to 4 m/s)",
         splits=("train", "test", "ood"),
         floor=-300.0,  # standing still
@@ -142,10 +139,11 @@ def half_cheetah_vel(num_threads: int | None = None) -> MujocoEnvs:
 def half_cheetah_vel_delayed(num_threads: int | None = None) -> DelayedEnvs:
     """`half-cheetah-vel`, its reward paid every 20 steps (1 s) as the sum of what was earned.
 
-    Returns are those of `half-cheetah-vel`; a single token says less of the target.
+    Returns are those of `half-cheetah-vel`; a single token reveals less of the target.
     """
-    spec = _spec(
+    spec = locomotion_spec(
         "half-cheetah-vel-delayed",
+        ROBOT,
         "half-cheetah-vel, rewards summed and paid every 20 steps",
         splits=("train", "test", "ood"),
         floor=-300.0,
@@ -159,8 +157,9 @@ def half_cheetah_dir(num_threads: int | None = None) -> MujocoEnvs:
 
     Both directions are in train and in test, with probability one half.
     """
-    spec = _spec(
+    spec = locomotion_spec(
         "half-cheetah-dir",
+        ROBOT,
         "run forward or backward, whichever is hidden",
         floor=0.0,  # standing still
     )
@@ -174,8 +173,9 @@ def half_cheetah_crippled(num_threads: int | None = None) -> MujocoEnvs:
     test are the same four joints; out of distribution, the two that neither has (after the crippled
     half-cheetah of Nagabandi et al., 2019, which also holds joints out).
     """
-    spec = _spec(
+    spec = locomotion_spec(
         "half-cheetah-crippled",
+        ROBOT,
         "run forward with one of four motors dead (ood: one of the other two)",
         splits=("train", "test", "ood"),
         floor=0.0,  # standing still
@@ -190,8 +190,9 @@ def half_cheetah_payload(num_threads: int | None = None) -> MujocoEnvs:
     the `friction` of all contacts. Each is 3^u; u ~ U[-1, 1], drawn afresh for train and test;
     out of distribution, |u| ~ U[1, 1.5] with either sign.
     """
-    spec = _spec(
+    spec = locomotion_spec(
         "half-cheetah-payload",
+        ROBOT,
         "run forward; torso mass, damping and friction are hidden",
         splits=("train", "test", "ood"),
         floor=0.0,  # standing still

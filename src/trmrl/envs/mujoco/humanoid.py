@@ -1,20 +1,27 @@
-"""The humanoid, which must run a way it is not told.
+"""The humanoid, which must run in a hidden direction.
 
-Lives here: the robot and its task, as in PEARL's code but without contact forces, which MuJoCo
-since 2.0 left at zero there. Does not live here: the body (`humanoid.xml`).
+As in PEARL's code but without contact forces, which MuJoCo since 2.0 left at zero there. The body
+is `humanoid.xml`.
 """
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from trmrl.envs.mujoco._batch import Lanes
-from trmrl.envs.mujoco._family import Motion, MujocoEnvs, PerLane, Plane, Robot, uniform_noise
+from trmrl.envs.mujoco._family import (
+    Motion,
+    MujocoEnvs,
+    PerLane,
+    Plane,
+    Robot,
+    locomotion_spec,
+    uniform_noise,
+)
 from trmrl.envs.mujoco._heading import along, anywhere
-from trmrl.types import Continuous, EnvSpec
 
 _HEIGHTS = (1.0, 2.0)  # of the torso of a robot on its feet, meters
 _FRAME_SKIP = 5  # of 0.003 s: an action lasts 0.015 s
-# 0.25 of the way made, over the time of one substep: the published code forgot the frame skip.
+# 0.25 of the distance, over the time of one substep: the published code forgot the frame skip.
 _SPEED_REWARD = 0.25 * _FRAME_SKIP
 
 
@@ -66,13 +73,10 @@ def humanoid_dir(num_threads: int | None = None) -> MujocoEnvs:
     (Rakelly et al., 2019). Ends when the torso's height leaves [1, 2] m. MuJoCo clips actions to
     [-0.4, 0.4].
     """
-    spec = EnvSpec(
-        name="humanoid-dir",
-        obs_size=ROBOT.obs_size,
-        action_space=Continuous(ROBOT.num_actions),
-        horizon=200,
-        num_episodes=2,
+    spec = locomotion_spec(
+        "humanoid-dir",
+        ROBOT,
+        "run along a hidden heading, any angle",
         floor=202.0,  # doing nothing; it falls
-        summary="run along a hidden heading, any angle",
     )
     return MujocoEnvs(spec, ROBOT, anywhere, _go_along, num_threads=num_threads)

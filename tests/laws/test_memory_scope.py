@@ -1,14 +1,15 @@
 """A memory is cleared exactly at its scope's start, frozen while idle, and its lane's alone."""
 
 import functools
-from typing import ClassVar
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trmrl.agents._base import AbstractAgent
+from trmrl.agents.base import AbstractAgent, TaskPlan
 from trmrl.trial import run_trial
 from trmrl.types import replace
 
@@ -19,13 +20,12 @@ NAMES = [
 K, H, B, WINDOW = 3, 6, 4, 3
 
 
-class Spy(AbstractAgent):
-    """An agent that tells its memory before and after every step."""
-
-    lanes_per_task: ClassVar[int] = 1
-    num_tasks: ClassVar[int] = 0
+class Recorder(AbstractAgent):
+    """An agent that hands its memory before and after every step to `record`."""
 
     inner: AbstractAgent
+    record: Any
+    plan: TaskPlan = TaskPlan()
 
     def init(self, spec, *, key):
         return self.inner.init(spec, key=key)
@@ -35,24 +35,34 @@ class Spy(AbstractAgent):
 
     def act(self, model, memory, timestep, *, explore, key):
         after, decision = self.inner.act(model, memory, timestep, explore=explore, key=key)
-        leaves = {"before": jax.tree.leaves(memory), "after": jax.tree.leaves(after)}
-        return after, replace(decision, extras=leaves)
+        leaves = jax.tree.leaves(memory), jax.tree.leaves(after)
+        jax.debug.callback(self.record, *leaves, ordered=True)
+        return after, decision
 
-    def adapt(self, model, memory, episode, *, key):
-        return self.inner.adapt(model, memory, episode, key=key)
+    def adapt(self, model, memory, episode):
+        return self.inner.adapt(model, memory, episode)
 
-    def update(self, train_state, trial):
+    def update(self, learner, trial, *, env_steps, key):
         raise NotImplementedError
 
 
 @pytest.fixture(scope="module")
-def live(small_agent, shake, drift, currents):
-    """`live(core, scope, fate, host=..., explore=...)`: agent, model and `[T, B]` rows."""
+def roll_out(small_agent, shake, drift, currents):
+    """`roll_out(core, scope, fate, host=..., explore=...)`: a trial, and what was recorded of it.
+
+    `agent` and `model`; `rows` are `[T, B]`, and so are `before` and `after`: the leaves of the
+    memory that each step began with, and of the one that the agent returned.
+    """
 
     @functools.cache
     def model_of(agent):
         model = agent.init(drift(num_episodes=K).spec, key=jax.random.key(0)).model
         return replace(model, network=shake(model.network))
+
+    @functools.cache
+    def recorder_of(agent):
+        steps = []
+        return Recorder(agent, lambda *x: steps.append(jax.tree.map(np.array, x))), steps
 
     fates = {
         "usual": currents(),
@@ -62,11 +72,17 @@ def live(small_agent, shake, drift, currents):
 
     @functools.cache
     def run(core, scope, fate="usual", host=True, explore=True):
-        agent = Spy(small_agent(core, memory_scope=scope, normalize_obs=False))
+        agent = small_agent(core, memory_scope=scope, normalize_obs=False)
+        recorder, steps = recorder_of(agent)
+        steps.clear()
         model, envs = model_of(agent), drift(host=host, num_episodes=K)
-        tasks = fates[fate]
-        trial = run_trial(agent, model, envs, tasks, explore=explore, key=jax.random.key(3))
-        return agent, model, jax.tree.map(np.asarray, trial.flatten_time())
+        key = jax.random.key(3)
+        trial = run_trial(recorder, model, envs, fates[fate], explore=explore, key=key)
+        rows = jax.tree.map(np.asarray, trial.rows.flatten_time())
+        jax.effects_barrier()
+        assert len(steps) == K * H
+        before, after = jax.tree.map(lambda *x: np.stack(x), *steps)
+        return SimpleNamespace(agent=agent, model=model, rows=rows, before=before, after=after)
 
     return run
 
@@ -78,8 +94,8 @@ def starts_of(rows, scope):
     return start
 
 
-def test_flags_mark_the_slots(live):
-    _, _, rows = live("window", "trial")
+def test_flags_mark_the_slots(roll_out):
+    rows = roll_out("window", "trial").rows
     np.testing.assert_array_equal(rows.timestep.trial_start, starts_of(rows, "trial"))
     np.testing.assert_array_equal(rows.timestep.episode_start, starts_of(rows, "episode"))
     ended_early = ~rows.valid.reshape(K, H, B).all(axis=1)
@@ -89,10 +105,11 @@ def test_flags_mark_the_slots(live):
 
 
 @pytest.mark.parametrize("scope", ["trial", "episode"])
-def test_a_window_holds_the_last_tokens_of_its_scope_and_no_other(live, scope):
-    _, _, rows = live("window", scope)
-    seen, start = rows.timestep, starts_of(rows, scope)
-    tokens, lengths = rows.decision.extras["after"]
+def test_a_window_holds_the_last_tokens_of_its_scope_and_no_other(roll_out, scope):
+    recorded = roll_out("window", scope)
+    rows, timestep = recorded.rows, recorded.rows.timestep
+    start = starts_of(rows, scope)
+    tokens, lengths = recorded.after
     for lane in range(B):
         held = []
         for t in range(K * H):
@@ -100,11 +117,13 @@ def test_a_window_holds_the_last_tokens_of_its_scope_and_no_other(live, scope):
                 continue
             clear = start[t, lane]
             past = [
-                *seen.prev_action[t, lane],
-                seen.prev_reward[t, lane],
-                float(seen.episode_start[t, lane]),
+                *timestep.prev_action[t, lane],
+                timestep.prev_reward[t, lane],
+                float(timestep.episode_start[t, lane]),
             ]
-            token = np.array([*seen.obs[t, lane], *(np.zeros(4) if clear else past)], np.float32)
+            token = np.array(
+                [*timestep.obs[t, lane], *(np.zeros(4) if clear else past)], np.float32
+            )
             held = [token] if clear else [*held, token][-WINDOW:]
             window = np.zeros((WINDOW, len(token)), np.float32)
             window[: len(held)] = held
@@ -114,47 +133,52 @@ def test_a_window_holds_the_last_tokens_of_its_scope_and_no_other(live, scope):
 
 @pytest.mark.parametrize("host", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-def test_memory_moves_on_valid_rows_only(live, name, host):
+def test_memory_moves_on_valid_rows_only(roll_out, name, host):
     """Row t + 1 begins with what row t left, or with what it found where row t was idle."""
-    _, _, rows = live(name, "trial", host=host)
-    before, after = rows.decision.extras["before"], rows.decision.extras["after"]
-    for was, left in zip(before, after, strict=True):
+    recorded = roll_out(name, "trial", host=host)
+    rows = recorded.rows
+    for was, left in zip(recorded.before, recorded.after, strict=True):
         lane = rows.valid.reshape(rows.valid.shape + (1,) * (was.ndim - 2))
         np.testing.assert_array_equal(was[1:], np.where(lane, left, was)[:-1])
-        assert not np.array_equal(was[1:], left[:-1])  # idle rows did say something else
+        assert not np.array_equal(was[1:], left[:-1])  # idle rows did return another
 
 
 @pytest.mark.parametrize("scope", ["trial", "episode"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_scope_starts_as_a_fresh_mind(live, name, scope):
+def test_a_scope_starts_with_a_fresh_memory(roll_out, name, scope):
     """The first decision of a scope is a new agent's; inside a scope it is not."""
-    agent, model, rows = live(name, scope, explore=False)
-    act = jax.jit(lambda *x: agent.inner.act(*x, explore=False, key=jax.random.key(0)))
+    recorded = roll_out(name, scope, explore=False)
+    agent, model, rows = recorded.agent, recorded.model, recorded.rows
+    keys = jax.random.split(jax.random.key(0), B)
+    act = jax.jit(lambda *x: agent.act(*x, explore=False, key=keys))
     start = starts_of(rows, scope)
-    nobody = jnp.zeros((B, 2)), jnp.zeros(B)
-    yes = jnp.ones(B, bool)
+    first = {
+        "prev_action": jnp.zeros((B, 2)),
+        "prev_reward": jnp.zeros(B),
+        "trial_start": jnp.ones(B, bool),
+    }
     for t in range(0, K * H, H):
         timestep = jax.tree.map(lambda x, t=t: jnp.asarray(x[t]), rows.timestep)
-        timestep = replace(timestep, prev_action=nobody[0], prev_reward=nobody[1], trial_start=yes)
+        timestep = replace(timestep, **first)
         _, fresh = act(model, agent.start(model, B), timestep)
         off = np.abs(np.asarray(fresh.action) - rows.decision.action[t]).max(-1)
         assert np.all(off < 1e-5) if start[t].all() else np.all(off > 1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_another_lanes_fate_changes_no_bit_of_mine(live, name):
-    _, _, rows = live(name, "trial")
-    _, _, again = live(name, "trial", "other")
-    assert not np.array_equal(rows.valid, again.valid)
-    for one, two in zip(jax.tree.leaves(rows), jax.tree.leaves(again), strict=True):
+def test_another_lanes_fate_changes_no_bit_of_mine(roll_out, name):
+    usual, other = roll_out(name, "trial"), roll_out(name, "trial", "other")
+    assert not np.array_equal(usual.rows.valid, other.rows.valid)
+    leaves = lambda x: jax.tree.leaves((x.rows, x.before, x.after))
+    for one, two in zip(leaves(usual), leaves(other), strict=True):
         np.testing.assert_array_equal(one[:, [0, 3]], two[:, [0, 3]])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_lane_alone_lives_as_it_does_among_others(live, name):
-    """Lane 2, which ends early, while other lanes live on."""
-    _, _, rows = live(name, "trial", explore=False)
-    _, _, alone = live(name, "trial", "alone", explore=False)
+def test_a_lane_alone_acts_as_it_does_among_others(roll_out, name):
+    """Lane 2, which ends early, while other lanes go on."""
+    rows = roll_out(name, "trial", explore=False).rows
+    alone = roll_out(name, "trial", "alone", explore=False).rows
     np.testing.assert_array_equal(alone.valid[:, 0], rows.valid[:, 2])
     happened = alone.valid[:, 0]
     for field in ("action", "log_prob", "value"):

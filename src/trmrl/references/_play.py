@@ -1,6 +1,6 @@
-"""Trials of a rule that may look at the task, lived in the JAX worlds themselves.
+"""Trials of a rule that may use the task, played in the JAX worlds themselves.
 
-Lives here: `live_trials`, `random_play`. Does not live here: any rule for a particular world.
+The rules for particular worlds are in `navigation.py`.
 """
 
 from collections.abc import Callable
@@ -11,22 +11,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from trmrl.envs._base import AbstractEnvs
+from trmrl.envs.base import AbstractEnvs, keys_for
 from trmrl.types import Array, Continuous, EnvState, PRNGKey, Task
 
 Rule = Callable[[EnvState, PRNGKey], Array]
 
 
-def live_trials(
+def play_trials(
     envs: AbstractEnvs, tasks: Task, rule: Rule, *, key: PRNGKey
 ) -> Float[np.ndarray, " B"]:
-    """Return the total reward of a trial on each task; `rule(env_state, key)` plays all lanes."""
+    """Return the total reward of a trial on each task; `rule(env_state, key)` gives all actions."""
     num_lanes = jax.tree.leaves(tasks)[0].shape[0]
     horizon = envs.spec.horizon
 
     def episode(tasks: Any, key: PRNGKey) -> Float[jax.Array, " B"]:
         reset_key, act_key = jax.random.split(key)
-        env_state, _ = envs.reset(tasks, key=reset_key)
+        env_state, _ = envs.reset(tasks, key=keys_for(tasks, reset_key))
 
         def interact(carry, step_key):
             env_state, valid = carry
@@ -35,10 +35,10 @@ def live_trials(
             return (env_state, valid & ~ended), jnp.where(valid, outcome.reward, 0.0)
 
         carry = env_state, jnp.ones(num_lanes, bool)
-        _, reward = envs.scan(interact, carry, jax.random.split(act_key, horizon))
+        _, reward = envs.driver.scan(interact, carry, jax.random.split(act_key, horizon))
         return reward.sum(axis=0)
 
-    compiled = envs.jit(episode)
+    compiled = envs.driver.jit(episode)
     total = np.zeros(num_lanes)
     for episode_key in jax.random.split(key, envs.spec.num_episodes):
         total += np.asarray(compiled(tasks, episode_key), np.float64)
@@ -46,7 +46,7 @@ def live_trials(
 
 
 def random_play(envs: AbstractEnvs, num_lanes: int) -> Rule:
-    """Return the rule that takes any action: of a list, or uniformly from [-1, 1] per axis."""
+    """Return the rule that takes any action: one of a list, or uniform in [-1, 1] per axis."""
     space = envs.spec.action_space
 
     def rule(env_state: EnvState, key: PRNGKey) -> Array:

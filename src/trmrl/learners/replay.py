@@ -1,8 +1,4 @@
-"""Stored experience, a ring of transitions for every task, on the learner's device.
-
-Lives here: storing a trial's rows, forgetting, and drawing at random. Does not live here: what is
-drawn when, or why.
-"""
+"""Stored experience: a ring of transitions for every task, on the learner's device."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +19,7 @@ class Transitions:
     action: Shaped[jax.Array, "*axes A"]
     reward: Float[jax.Array, "*axes"]  # unnormalized
     dense_reward: Float[jax.Array, "*axes"]  # the same where the world has no denser one
-    terminated: Bool[jax.Array, "*axes"]  # the world ended the episode; a clock's end is not told
+    terminated: Bool[jax.Array, "*axes"]  # the world ended the episode; a clock's end is left out
     next_obs: Float[jax.Array, "*axes D"]  # the true successor
 
 
@@ -46,7 +42,7 @@ def empty_replay(num_tasks: int, capacity: int, spec: EnvSpec) -> Replay:
 
 
 def transitions(rows: Trajectory) -> Transitions:
-    """Return what a trajectory's rows say of the world."""
+    """Return the transitions in a trajectory's rows."""
     outcome = rows.outcome
     return Transitions(
         rows.timestep.obs,

@@ -1,7 +1,6 @@
-"""How the weights that tasks begin with are moved, once each task's adaptation has been relived.
+"""How the weights that tasks begin with are moved: MAML's outer step, in two kinds.
 
-Lives here: what an outer step reads of a trial, and its two kinds, by a trust region or by clipped
-passes. Does not live here: adaptation itself (`maml.py`), or the mathematics (`ops/`).
+By a trust region, or by clipped passes. Adaptation itself is computed by `agents/maml.py`.
 """
 
 import abc
@@ -9,17 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Bool, Float, Int, PyTree, Shaped
+from jaxtyping import Bool, Float, PyTree, Shaped
 
-from trmrl.agents._ppo import mean
-from trmrl.agents._sgd import OptimizerConfig, Passes, descend, start_progress
+from trmrl.learners.descent import OptimizerConfig, Passes, descend, start_progress
 from trmrl.nets.heads import PolicyHead
+from trmrl.ops.masked import mean
 from trmrl.ops.ppo import clipped_surrogate
 from trmrl.ops.trpo import line_search, natural_step
+from trmrl.settings import AbstractSettings, field
 from trmrl.types import Metrics, PRNGKey
 
 KL_RANGE = 1.5  # how far from its target a divergence may stray before its price changes
@@ -28,7 +27,7 @@ KL_RANGE = 1.5  # how far from its target a divergence may stray before its pric
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Rollouts:
-    """What the `R` lanes of a task lived, one episode or `K`, zero where nothing happened.
+    """What happened in the `R` lanes of a task, one episode or `K`; zero where nothing did.
 
     The leaves of `M` tasks' rollouts lead with `M`.
     """
@@ -53,14 +52,14 @@ class Batch:
 
     @property
     def last(self) -> Rollouts:
-        """What was lived after the last adaptation, `[M, H, R]`."""
+        """The episode after the last adaptation, `[M, H, R]`."""
         return jax.tree.map(lambda x: x[:, -1], self.rollouts)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Reading:
-    """What a policy, adapted anew to each of `M` tasks, says of a batch."""
+class Readapted:
+    """What a policy, adapted anew to each of `M` tasks, computes for a batch."""
 
     log_ratio: Float[jax.Array, "*M H R"]  # of the last episode's actions, to when they were taken
     kl_before: Float[jax.Array, " *M"]  # from those who acted before the last adaptation, nats
@@ -69,17 +68,17 @@ class Reading:
     exploration: Float[jax.Array, " *M"]  # E-MAML's term, to be maximized; weighted
 
 
-Read = Callable[[PolicyHead, Batch], Reading]
+Readapt = Callable[[PolicyHead, Batch], Readapted]
 
 
-def surrogate_loss(reading: Reading, batch: Batch, clip: float = 0.0) -> Float[jax.Array, ""]:
+def surrogate_loss(readapted: Readapted, batch: Batch, clip: float = 0.0) -> Float[jax.Array, ""]:
     """Return the negative surrogate after adaptation, a mean over tasks (`clip` 0: unclipped)."""
-    last, ratio = batch.last, jnp.exp(reading.log_ratio)
+    last, ratio = batch.last, jnp.exp(readapted.log_ratio)
     gain = clipped_surrogate(ratio, last.advantage, clip) if clip else ratio * last.advantage
-    return -jnp.mean(jax.vmap(mean)(gain, last.valid) + reading.exploration)
+    return -jnp.mean(jax.vmap(mean)(gain, last.valid) + readapted.exploration)
 
 
-class AbstractOuter(eqx.Module):
+class AbstractOuter(AbstractSettings):
     """One way to move the weights that tasks begin with."""
 
     @abc.abstractmethod
@@ -89,12 +88,12 @@ class AbstractOuter(eqx.Module):
     @abc.abstractmethod
     def step(
         self,
-        read: Read,
+        readapt: Readapt,
         policy: PolicyHead,
         optimizer: PyTree,
         batch: Batch,
         *,
-        env_steps: Int[jax.Array, ""],
+        env_steps: Float[jax.Array, ""],
         key: PRNGKey,
     ) -> tuple[PolicyHead, PyTree, Metrics]:
         """Return the policy, and what steers, after the step of one trial."""
@@ -103,16 +102,15 @@ class AbstractOuter(eqx.Module):
 class TRPOConfig(AbstractOuter):
     """One natural-gradient step per trial (Schulman et al., 2015), as MAML takes it.
 
-    kl_limit: of the mean divergence of the adapted policies, nats. num_cg_steps: products by its
-    Hessian, exact through the adaptation. damping: added to that Hessian's diagonal. A step that
-    fails is shortened by `backtrack_ratio`, `max_tries` times at most; else the weights stay.
+    The Hessian is that of the mean divergence of the adapted policies, exact through the
+    adaptation. A step that fails is shortened; after the last try the weights stay.
     """
 
-    kl_limit: float = 0.01
-    num_cg_steps: int = 10
-    damping: float = 1e-5
-    backtrack_ratio: float = 0.8
-    max_tries: int = 15
+    kl_limit: float = field(0.01, low=0)  # of the divergence, nats
+    num_cg_steps: int = field(10, low=1)  # products by the Hessian
+    damping: float = field(1e-5, low=0)  # added to the Hessian's diagonal
+    backtrack_ratio: float = field(0.8, low=0, high=1)  # by which a failed step is shortened
+    max_tries: int = field(15, low=1)
 
     def start(self, policy: PolicyHead) -> None:
         """Return None: every step stands alone."""
@@ -120,12 +118,12 @@ class TRPOConfig(AbstractOuter):
 
     def step(
         self,
-        read: Read,
+        readapt: Readapt,
         policy: PolicyHead,
         optimizer: None,
         batch: Batch,
         *,
-        env_steps: Int[jax.Array, ""],
+        env_steps: Float[jax.Array, ""],
         key: PRNGKey,
     ) -> tuple[PolicyHead, None, Metrics]:
         """Return the policy moved along the natural gradient, or as it was."""
@@ -133,8 +131,8 @@ class TRPOConfig(AbstractOuter):
         weights, unravel = ravel_pytree(policy)
 
         def measure(weights):
-            reading = read(unravel(weights), batch)
-            return surrogate_loss(reading, batch), reading.kl_after.mean()
+            readapted = readapt(unravel(weights), batch)
+            return surrogate_loss(readapted, batch), readapted.kl_after.mean()
 
         loss, gradient = jax.value_and_grad(lambda w: measure(w)[0])(weights)
         # Linearized once, then pushed through for every product: the Hessian's own columns.
@@ -161,17 +159,17 @@ class TRPOConfig(AbstractOuter):
 class OuterPPOConfig(AbstractOuter):
     """`num_passes` clipped steps on the whole trial, each adapting anew.
 
-    kl_coef: price of the divergence on what was lived before adapting, from those who acted then:
-    ProMP's penalty (Rothfuss et al., 2019), 0 for plain PPO. kl_target: the price doubles after an
-    update that diverged by more than 1.5 times this, and halves below two thirds (0: it is fixed).
-    stop_kl: an update ends once the adapted policies have diverged by more than this (0: never).
+    kl_coef: price of the divergence from the policies that acted before the adaptation, on what
+    they did: ProMP's penalty (Rothfuss et al., 2019), 0 for plain PPO. kl_target: the price doubles
+    after an update that diverged by more than 1.5 times this, and halves below two thirds.
     """
 
-    clip: float = 0.3
-    num_passes: int = 5
-    kl_coef: float = 0.0
-    kl_target: float = 0.0
-    stop_kl: float = 0.0
+    clip: float = field(0.3, low=0)  # of the ratio
+    num_passes: int = field(5, low=1)  # over the trial
+    kl_coef: float = field(0.0, low=0)  # first price of the divergence
+    kl_target: float = field(0.0, low=0)  # the price steers at (0: the price is fixed)
+    stop_kl: float = field(0.0, low=0)  # divergence that ends an update's passes (0: none does)
+    target_kl: float = field(0.0, low=0)  # divergence the step size steers at (0: it does not)
     optimizer: OptimizerConfig = OptimizerConfig(max_grad_norm=0.0)
 
     def start(self, policy: PolicyHead) -> PyTree:
@@ -181,28 +179,28 @@ class OuterPPOConfig(AbstractOuter):
 
     def step(
         self,
-        read: Read,
+        readapt: Readapt,
         policy: PolicyHead,
         optimizer: PyTree,
         batch: Batch,
         *,
-        env_steps: Int[jax.Array, ""],
+        env_steps: Float[jax.Array, ""],
         key: PRNGKey,
     ) -> tuple[PolicyHead, PyTree, Metrics]:
         """Return the policy after the passes."""
         price = optimizer["kl_coef"]
 
         def loss(policy, batch):
-            reading = read(policy, batch)
-            clipped = jnp.abs(jnp.exp(reading.log_ratio) - 1) > self.clip
+            readapted = readapt(policy, batch)
+            clipped = jnp.abs(jnp.exp(readapted.log_ratio) - 1) > self.clip
             metrics = {
-                "kl": reading.kl_after.mean(),
+                "kl": readapted.kl_after.mean(),
                 "clip_fraction": mean(clipped.astype(jnp.float32), batch.last.valid),
             }
-            penalty = price * reading.kl_before.mean()
-            return surrogate_loss(reading, batch, self.clip) + penalty, metrics
+            penalty = price * readapted.kl_before.mean()
+            return surrogate_loss(readapted, batch, self.clip) + penalty, metrics
 
-        passes = Passes(self.num_passes, batch.credit.shape[0], self.stop_kl)
+        passes = Passes(self.num_passes, batch.credit.shape[0], self.stop_kl, self.target_kl)
         policy, progress, metrics = descend(
             loss,
             policy,
@@ -214,7 +212,7 @@ class OuterPPOConfig(AbstractOuter):
             key=key,
         )
         if self.kl_target:
-            kl = read(policy, batch).kl_before.mean()
+            kl = readapt(policy, batch).kl_before.mean()
             price = jnp.where(kl > KL_RANGE * self.kl_target, 2.0 * price, price)
             price = jnp.where(kl < self.kl_target / KL_RANGE, 0.5 * price, price)
         metrics["kl_coef"] = optimizer["kl_coef"]

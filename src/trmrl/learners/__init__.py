@@ -1,0 +1,1 @@
+"""How weights change: the optimizer's steps, the terms of a loss, stored experience."""

@@ -1,0 +1,261 @@
+"""Proximal policy optimization over the trials of a memory agent (Schulman et al., 2017).
+
+A trial is one long stream of rows (Duan et al., 2016), cut into chunks that begin with the memory
+before them, and gone through several times by `descent.py`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from trmrl.learners.descent import OptimizerConfig, Passes, descend, start_progress
+from trmrl.learners.objectives import AbstractObjective, Chunks, Objectives, Surrogate, Value
+from trmrl.nets.core import AbstractCore
+from trmrl.nets.heads import HeadConfig
+from trmrl.nets.network import Model, Network
+from trmrl.ops.gae import discounted_return, gae
+from trmrl.ops.masked import explained_variance, standardize
+from trmrl.ops.normalize import add, scale
+from trmrl.settings import AbstractSettings, field
+from trmrl.types import (
+    EnvSpec,
+    Learner,
+    Metrics,
+    PRNGKey,
+    Trajectory,
+    Trial,
+    TrmrlError,
+    replace,
+)
+
+
+class Joint(AbstractSettings):
+    """The value is a term of the one loss."""
+
+    coef: float = field(0.5, low=0)  # of the value's error, beside the surrogate
+
+
+class Separate(AbstractSettings):
+    """The value has passes and an optimizer of its own, once the policy's passes are over."""
+
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+
+class PPO(AbstractSettings):
+    """How a memory agent's weights change after a trial.
+
+    minibatch_size counts rows, each minibatch a set of chunks. credit_across_episodes: rewards of
+    later episodes of a trial count for earlier ones; else every episode is a stream of its own,
+    which ends where the world or the clock ended it, and at the latest with its slot. bootstrap: a
+    stream that the clock cuts goes on in expectation (its last row then serves only as the value of
+    the row before); else the clock is an end like any other. value_target: "lambda", advantage plus
+    value, or "return", the published discounted return. Rewards are normalized by the deviation of
+    their discounted sum, and shown to the agent as they are.
+    """
+
+    gamma: float = field(0.95, low=0, high=1)  # discount per step
+    gae_lambda: float = field(0.9, low=0, high=1)  # discount of advantage estimates, beside gamma
+    clip: float = field(0.2, low=0)  # of the ratio
+    num_passes: int = field(4, low=1)  # over the trial
+    minibatch_size: int = field(1600, low=1)  # rows
+    chunk_length: int = field(1, low=0)  # steps unrolled together (0: the whole trial)
+    stop_kl: float = field(0.0, low=0)  # divergence that ends an update's passes (0: none does)
+    target_kl: float = field(0.0, low=0)  # divergence the step size steers at (0: it does not)
+    normalize_reward: bool = True
+    normalize_advantage: bool = True
+    credit_across_episodes: bool = True
+    bootstrap: bool = True
+    value: Joint | Separate = Joint()
+    value_error: Literal["squared", "gaussian"] = "squared"
+    value_target: Literal["lambda", "return"] = "lambda"
+    objectives: Objectives = Objectives()
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+    def check(self, spec: EnvSpec) -> str | None:
+        """Return a complaint where chunks do not divide a trial, or a gradient would be lost."""
+        rows = spec.trial_length
+        if self.chunk_length and rows % self.chunk_length:
+            return (
+                f"chunk_length is {self.chunk_length}, "
+                f"which does not divide the {rows} steps of a trial"
+            )
+        if isinstance(self.value, Separate):  # whose phase alone changes the critic
+            for objective in self.objectives.listed():
+                if "critic" in objective.reaches:
+                    name = type(objective).__name__
+                    return f"value is Separate, so that {name} would not reach the critic"
+        return None
+
+    def build(
+        self, core: AbstractCore, spec: EnvSpec, head: HeadConfig, *, key: PRNGKey
+    ) -> dict[str, Any]:
+        """Return the heads that the objectives read features with, by their names."""
+        heads = {
+            type(objective).__name__: objective.build(
+                core, spec, head, key=jax.random.fold_in(key, number)
+            )
+            for number, objective in enumerate(self.objectives.listed())
+        }
+        return {name: head for name, head in heads.items() if head is not None}
+
+    def start(self, model: Model) -> Learner:
+        """Return the learner before the first update."""
+        network = model.network
+        optimizer = {
+            phase.name: start_progress(phase.optimizer, eqx.filter(network, phase.part(network)))
+            for phase in self.phases(network)
+        }
+        return Learner(model, optimizer)
+
+    def update(
+        self, learner: Learner, trial: Trial, *, env_steps: Float[jax.Array, ""], key: PRNGKey
+    ) -> tuple[Learner, Metrics]:
+        """Return the learner after `num_passes` over a trial, and the passes' mean metrics."""
+        model: Model = learner.model
+        network, optimizer, metrics = model.network, {}, {}
+        rows = jax.tree.map(jnp.asarray, trial.rows).flatten_time()
+        advantage, value_target, discount = self.credit(model, rows)
+        chunks = self.chunk(model, rows, advantage, value_target)
+        size = max(self.minibatch_size // chunks.token.shape[1], 1)
+        passes = Passes(self.num_passes, size, self.stop_kl, self.target_kl)
+        elapsed = self.optimizer.elapsed(env_steps)
+        for number, phase in enumerate(self.phases(network)):
+            params, rest = eqx.partition(network, phase.part(network))
+            params, optimizer[phase.name], phase_metrics = descend(
+                lambda params, chunks, phase=phase, rest=rest: phase.loss(
+                    eqx.combine(params, rest), chunks, elapsed
+                ),
+                params,
+                learner.optimizer[phase.name],
+                chunks,
+                phase.optimizer,
+                passes,
+                env_steps=env_steps,
+                key=jax.random.fold_in(key, number),
+            )
+            network = eqx.combine(params, rest)
+            metrics = phase_metrics | metrics
+        metrics["explained_variance"] = explained_variance(
+            value_target, rows.decision.value, rows.valid
+        )
+        model = _add_moments(replace(model, network=network), rows, discount)
+        return Learner(model, optimizer), metrics
+
+    def phases(self, network: Network) -> tuple["Phase", ...]:
+        """Return the descents of an update, in order; every part of the network is in one."""
+        terms = Surrogate(self.clip), *self.objectives.listed()
+        everything = lambda network: network
+        if isinstance(self.value, Joint):
+            terms += (Value(self.value.coef, self.value_error),)
+            return (Phase("policy", terms, everything, self.optimizer),)
+        policy = lambda n: (n.core, n.policy, n.heads)
+        read = {"feature": everything, "token": lambda n: n.critic}[network.value_input]
+        value = (Value(1.0, self.value_error),)
+        return (
+            Phase("policy", terms, policy, self.optimizer),
+            Phase("value", value, read, self.value.optimizer),
+        )
+
+    def credit(self, model: Model, rows: Trajectory) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Return advantages, value targets and discounts of rows `[T, B]`, in scaled reward."""
+        outcome, value, reward = rows.outcome, rows.decision.value, rows.outcome.reward
+        if self.normalize_reward:
+            reward = scale(model.return_moments, reward)
+        last = rows.valid & (jnp.cumsum(rows.valid, axis=0) == rows.valid.sum(0)[None])
+        next_starts = jnp.roll(rows.timestep.episode_start, -1, axis=0).at[-1].set(True)
+        ends_episode = outcome.terminated | outcome.truncated | next_starts
+        ends = last if self.credit_across_episodes else last | ends_episode
+        discount = jnp.where(ends, 0.0, self.gamma)
+        returns = jax.vmap(discounted_return, in_axes=1, out_axes=1)
+        target = returns(reward, discount, rows.valid)
+        if self.bootstrap:
+            reward = jnp.where(ends & ~outcome.terminated, value, reward)
+        estimate = jax.vmap(gae, in_axes=(1, 1, 1, 1, None), out_axes=1)
+        advantage = estimate(reward, value, discount, rows.valid, self.gae_lambda)
+        target = target if self.value_target == "return" else value + advantage
+        return advantage, target, discount
+
+    def chunk(
+        self, model: Model, rows: Trajectory, advantage: jax.Array, value_target: jax.Array
+    ) -> Chunks:
+        """Cut rows `[T, B]` into chunks `[M, C]`, with the memory that each begins with."""
+        num_rows, num_lanes = rows.valid.shape
+        length = self.chunk_length or num_rows
+        if num_rows % length:
+            raise TrmrlError(f"chunks of {length} steps do not divide a trial of {num_rows}")
+        tokens, start = model.tokens(rows.timestep)
+        if self.normalize_advantage:
+            advantage = standardize(advantage, rows.valid)
+        targets = {
+            type(objective).__name__: objective.targets(model, rows)
+            for objective in self.objectives.listed()
+        }
+        whole = Chunks(
+            memory0=None,
+            token=tokens,
+            start=start,
+            valid=rows.valid,
+            action=rows.decision.action,
+            log_prob=rows.decision.log_prob,
+            advantage=advantage,
+            value_target=value_target,
+            targets=targets,
+        )
+        by_time = jax.tree.map(lambda x: x.reshape((-1, length, *x.shape[1:])), whole)
+        memory0, core = None, model.network.core
+        if num_rows > length:
+            _, memory0 = jax.lax.scan(
+                lambda m, c: (core.unroll(m, c.token, c.start, c.valid)[0], m),
+                core.start(num_lanes),
+                by_time,
+            )
+            memory0 = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), memory0)
+        merge = lambda x: jnp.swapaxes(x, 1, 2).reshape((-1, length, *x.shape[3:]))
+        return replace(jax.tree.map(merge, by_time), memory0=memory0)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One descent of an update: terms of a loss, the part of the network it changes, its steps."""
+
+    name: str
+    terms: tuple[AbstractObjective, ...]
+    where: Any
+    optimizer: OptimizerConfig
+
+    def part(self, network: Network) -> Any:
+        """Return a mask of the arrays this phase changes."""
+        nothing = jax.tree.map(lambda _: False, network)
+        include = lambda part: jax.tree.map(lambda _: True, part)
+        return eqx.tree_at(self.where, nothing, replace_fn=include)
+
+    def loss(
+        self, network: Network, chunks: Chunks, elapsed: Float[jax.Array, ""]
+    ) -> tuple[Float[jax.Array, ""], Metrics]:
+        """Return the weighted sum of the terms on a minibatch `[M, C]`, from one reading of it."""
+        memory0 = chunks.memory0
+        rows = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), replace(chunks, memory0=None))
+        reading = network.read(memory0, rows.token, rows.start, rows.valid)
+        total, metrics = jnp.zeros(()), {}
+        for term in self.terms:
+            loss, term_metrics = term.loss(network, reading, rows)
+            total = total + term.weight(elapsed) * loss
+            metrics |= term_metrics
+        return total, metrics
+
+
+def _add_moments(model: Model, rows: Trajectory, discount: jax.Array) -> Model:
+    """Return the model with the trial's observations and returns added to its moments."""
+    valid = rows.valid.reshape(-1)
+    obs = rows.timestep.obs.reshape((-1, rows.timestep.obs.shape[-1]))
+    returns = jax.vmap(discounted_return, in_axes=1, out_axes=1)
+    sums = returns(rows.outcome.reward, discount, rows.valid).reshape(-1)
+    return replace(
+        model,
+        obs_moments=add(model.obs_moments, obs, valid),
+        return_moments=add(model.return_moments, sums, valid),
+    )

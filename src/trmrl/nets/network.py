@@ -1,0 +1,89 @@
+"""What a memory agent learns, and what it computes for a minibatch: below agents and learners."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float
+
+from trmrl.nets.core import AbstractCore
+from trmrl.nets.embed import token
+from trmrl.nets.heads import PolicyHead
+from trmrl.nets.linear import MLP
+from trmrl.ops.normalize import Moments
+from trmrl.types import Memory, Timestep
+
+ValueInput = Literal["feature", "token"]
+MemoryScope = Literal["trial", "episode"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Reading:
+    """What a network computes for `M` chunks of `C` rows, time first."""
+
+    feature: Float[jax.Array, "C M F"]
+    policy: Any  # a distribution (`nets/distributions.py`) at every row
+    value: Float[jax.Array, "C M"]
+
+
+class Critic(eqx.Module):
+    """A value per row, and the learned width of its error (used by the gaussian loss alone)."""
+
+    value: MLP
+    log_std: Float[jax.Array, ""]
+
+
+class Network(eqx.Module):
+    """Everything that gradients change. `heads` are those of objectives, by the objective's name.
+
+    The value is read from the core's feature (and trains the core), or from the token alone.
+    """
+
+    core: AbstractCore
+    policy: PolicyHead
+    critic: Critic
+    heads: dict[str, Any]
+    value_input: ValueInput = eqx.field(static=True)
+
+    def value(
+        self, feature: Float[jax.Array, "*axes F"], tokens: Float[jax.Array, "*axes D"]
+    ) -> Float[jax.Array, "*axes"]:
+        """Return the value of each row, in the learner's own units."""
+        inputs = {"feature": feature, "token": tokens}[self.value_input]
+        return self.critic.value(inputs)[..., 0]
+
+    def read(
+        self,
+        memory0: Memory | None,
+        tokens: Float[jax.Array, "C M D"],
+        start: Bool[jax.Array, "C M"],
+        valid: Bool[jax.Array, "C M"],
+    ) -> Reading:
+        """Return features, policy and value of chunks that begin with `memory0` (None: empty)."""
+        _, feature = self.core.unroll(memory0, tokens, start, valid)
+        return Reading(feature, self.policy(feature), self.value(feature, tokens))
+
+
+class Model(eqx.Module):
+    """Everything acting needs: what learns, and the moments that normalize.
+
+    memory_scope: memory is emptied at the start of every trial, or of every episode.
+    """
+
+    network: Network
+    obs_moments: Moments
+    return_moments: Moments
+    memory_scope: MemoryScope = eqx.field(static=True)
+    normalize_obs: bool = eqx.field(static=True)
+
+    def tokens(
+        self, timestep: Timestep
+    ) -> tuple[Float[jax.Array, "*axes D"], Bool[jax.Array, "*axes"]]:
+        """Return tokens `[..., D]`, and where memory is emptied before they are taken."""
+        start = jnp.asarray(timestep.trial_start)
+        if self.memory_scope == "episode":
+            start = start | timestep.episode_start
+        return token(timestep, self.obs_moments if self.normalize_obs else None, start), start

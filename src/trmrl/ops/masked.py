@@ -1,0 +1,30 @@
+"""Averages over the rows that happened; rows that did not may hold any finite number."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float
+
+
+def mean(x: Float[jax.Array, "*axes"], valid: Bool[jax.Array, "*axes"]) -> Float[jax.Array, ""]:
+    """Return the mean over valid rows, zero where there are none."""
+    return jnp.sum(jnp.where(valid, x, 0.0)) / jnp.maximum(valid.sum(dtype=x.dtype), 1.0)
+
+
+def standardize(
+    x: Float[jax.Array, "*axes"], valid: Bool[jax.Array, "*axes"]
+) -> Float[jax.Array, "*axes"]:
+    """Return `(x - mean) / (std + 1e-8)` with the moments of the valid rows, in every row."""
+    centered = x - mean(x, valid)
+    return centered / (jnp.sqrt(mean(centered**2, valid)) + 1e-8)
+
+
+def explained_variance(
+    target: jax.Array, value: jax.Array, valid: jax.Array
+) -> Float[jax.Array, ""]:
+    """Return `1 - var(target - value) / (var(target) + 1e-8)` over the valid rows.
+
+    It is 1 where values predict their targets exactly, and 0 where they do no better than a
+    constant.
+    """
+    variance = lambda x: mean((x - mean(x, valid)) ** 2, valid)
+    return 1.0 - variance(target - value) / (variance(target) + 1e-8)

@@ -127,8 +127,7 @@ def reached(gradient):
     return {part for part, tree in gradient.items() if any(np.any(x != 0) for x in arrays(tree))}
 
 
-@pytest.mark.parametrize("chunk_length", [3, 0])
-@pytest.mark.parametrize("core", ["gru", "trial-whole"])
+@pytest.mark.parametrize(("core", "chunk_length"), [("gru", 3), ("trial-whole", 0)])
 @pytest.mark.parametrize("term", MENU.values(), ids=MENU)
 def test_an_objective_reaches_what_it_declares_and_nothing_else(begin, term, core, chunk_length):
     agent, learner, trial = begin(core, chunk_length=chunk_length)

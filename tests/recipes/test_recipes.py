@@ -7,7 +7,8 @@ import pytest
 from trmrl import config as configs
 from trmrl.envs import ENVS, make
 from trmrl.recipes import AGENTS, recipe
-from trmrl.types import TrmrlError
+from trmrl.recipes._default import SETTINGS, setting_of
+from trmrl.types import TrmrlError, replace
 
 ALL = [(agent, name) for agent, recipes in AGENTS.items() for name in recipes]
 
@@ -224,3 +225,26 @@ def test_unknown_agents_and_recipes_are_answered_with_the_nearest():
         recipe("bandit-n10-k5", "trml")
     with pytest.raises(TrmrlError, match=r"unknown recipe of trmrl 'papr': did you mean paper"):
         recipe("bandit-n10-k5", "trmrl", "papr")
+
+
+@pytest.mark.parametrize("env", ENVS)
+def test_no_world_has_another_familys_numbers(env):
+    """Every world of the menu states a family that has a setting of its own."""
+    assert make(env).spec.family in SETTINGS
+
+
+def test_a_sparse_world_of_long_trials_is_remembered_whole():
+    """Semicircle's 300 steps of mostly no reward: five steps of them say nothing of the goal."""
+    core = configs.flatten(recipe("semicircle"))
+    assert (core["agent.core.context"], core["agent.core.window"]) == ("trial", 0)
+
+
+@pytest.mark.parametrize(("num_episodes", "family"), [(20, "point"), (21, "locomotion")])
+def test_a_family_of_ones_own_has_the_setting_of_its_trials_length(num_episodes, family):
+    spec = replace(make("point-robot").spec, family="mine", horizon=10, num_episodes=num_episodes)
+    assert setting_of(spec) == SETTINGS[family](spec)
+
+
+def test_an_oracle_trains_as_long_as_its_world():
+    lengths = {recipe(f"half-cheetah-dir{end}").env_steps for end in ("", "+task")}
+    assert lengths == {4_000_000}

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
-EPSILON = 1e-8
+EPSILON = 1e-8  # of a variance: below it, nothing has varied
 
 
 @jax.tree_util.register_dataclass

@@ -14,7 +14,7 @@ from trmrl.learners.objectives import Entropy, Objectives, Prediction
 from trmrl.learners.ppo import PPO, Joint
 from trmrl.nets.core import AbstractCoreConfig
 from trmrl.nets.heads import HeadConfig
-from trmrl.types import Discrete, EnvSpec, replace
+from trmrl.types import Discrete, EnvSpec, base_name, replace
 
 LOCOMOTION_STEPS = {"half-cheetah-dir": 4_000_000}
 SMALL_TRIALS = 400_000  # a budget in trials
@@ -132,7 +132,7 @@ def _locomotion(spec: EnvSpec) -> Setting:
             objectives=Objectives(entropy=Entropy(0.005)),
         ),
         num_lanes=32,
-        env_steps=LOCOMOTION_STEPS.get(spec.name, 3_000_000),
+        env_steps=LOCOMOTION_STEPS.get(base_name(spec.name), 3_000_000),
         eval_every=300_000,
     )
 

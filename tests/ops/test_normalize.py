@@ -63,6 +63,18 @@ def test_normalize_and_scale_by_hand():
     np.testing.assert_allclose(scale(one, jnp.array([0.0, -3.0, 40.0])), [0.0, -1.5, 20.0])
 
 
+def test_before_anything_varied_a_first_reward_counts_as_it_is():
+    """A hundred returns of zero, then a reward; and constant returns, whose variance rounds."""
+    zeros = add(unit_moments(()), jnp.zeros(100), jnp.ones(100, bool))
+    np.testing.assert_allclose(scale(zeros, jnp.array([0.0, 1.0, -2.0])), [0.0, 1.0, -2.0])
+    alike = add(unit_moments(()), jnp.full(100, 0.1), jnp.ones(100, bool))
+    np.testing.assert_allclose(scale(alike, jnp.array([3.0])), [3.0])
+    rare = add(zeros, jnp.array([1.0]), jnp.ones(1, bool))
+    np.testing.assert_allclose(
+        scale(rare, jnp.array([1.0])), [1.0 / np.sqrt(100 / 101**2)], rtol=1e-4
+    )
+
+
 def test_unit_moments_change_nothing():
     x = jnp.array([[0.5, -3.0]])
     np.testing.assert_allclose(normalize(unit_moments((2,)), x), x, rtol=1e-6)

@@ -48,5 +48,10 @@ def normalize(moments: Moments, x: Float[jax.Array, "*axes D"], limit: float = 1
 
 
 def scale(moments: Moments, x: Float[jax.Array, "*axes"]) -> jax.Array:
-    """Return `x / std` by scalar moments; the mean is not subtracted, so signs are kept."""
-    return x / jnp.sqrt(moments.variance + EPSILON)
+    """Return `x / std` by scalar moments; the mean is not subtracted, so signs are kept.
+
+    Where nothing has varied yet, `x` is left as it is: the first reward of a sparse world would
+    otherwise count ten thousandfold.
+    """
+    varied = moments.variance > EPSILON
+    return x / jnp.sqrt(jnp.where(varied, moments.variance + EPSILON, 1.0))

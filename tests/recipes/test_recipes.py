@@ -112,6 +112,23 @@ PUBLISHED = {
         "agent.algorithm.value.optimizer.final_factor": 1e-4,
         "env_steps": 40_000_000,
     },
+    "ant-dir-radian": {
+        "agent.algorithm.clip": 0.2,
+        "agent.head.init_std": 0.5,
+        "agent.head.last_gain": 0.01,
+        "agent.algorithm.gamma": 0.92,
+        "agent.value_input": "feature",  # the trunk is shared
+        "agent.algorithm.value.optimizer.learning_rate": 3e-5,
+        "agent.algorithm.optimizer.decay": "exponential",
+        "agent.algorithm.optimizer.decay_start": 500 * EPOCH,
+        "agent.algorithm.optimizer.decay_end": 3_500 * EPOCH,
+        "agent.algorithm.optimizer.final_factor": 1e-4,
+        "agent.algorithm.value.optimizer.decay": "exponential",
+        "agent.algorithm.value.optimizer.decay_start": 500 * EPOCH,
+        "agent.algorithm.value.optimizer.decay_end": 3_500 * EPOCH,
+        "agent.algorithm.value.optimizer.final_factor": 1e-4,
+        "env_steps": 40_000_000,
+    },
 }
 
 

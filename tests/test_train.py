@@ -14,13 +14,23 @@ import numpy as np
 import pytest
 
 from trmrl import cli
+from trmrl.agents.base import AbstractAgent, TaskPlan
 from trmrl.config import Config
 from trmrl.envs import ENVS
 from trmrl.envs.base import HOST, JAX, AbstractEnvs, Driver
 from trmrl.learners.descent import OptimizerConfig
 from trmrl.run import CHECKPOINT, CONFIG, LOCK, METRICS, Run
-from trmrl.train import conclude, draw_tasks, is_concluded, restore, train
-from trmrl.types import Continuous, EnvSpec, Outcome, TrmrlError, replace
+from trmrl.train import build_iteration, conclude, draw_tasks, is_concluded, restore, train
+from trmrl.types import (
+    Continuous,
+    Decision,
+    EnvSpec,
+    Learner,
+    Outcome,
+    TrainState,
+    TrmrlError,
+    replace,
+)
 
 
 class Cursed(AbstractEnvs):
@@ -401,3 +411,77 @@ def test_agents_without_meet_fresh_ones(drift, herd):
     assert [number for _, number in drawn] == [None, None]
     draw = lambda seed: drawn[seed][0].start
     assert len({*np.asarray(draw(0)).tolist(), *np.asarray(draw(1)).tolist()}) == 8
+
+
+class Witness(AbstractAgent):
+    """It acts at random, changes nothing, and refuses to be trained on its mode."""
+
+    plan: TaskPlan
+
+    def init(self, spec, *, key):
+        return Learner(jnp.zeros(()), None)
+
+    def start(self, model, num_lanes):
+        return jnp.zeros(num_lanes)
+
+    def act(self, model, memory, timestep, *, explore, key):
+        assert explore
+        action = jax.vmap(lambda k: jax.random.normal(k, (2,)))(key)
+        return memory, Decision(action, memory, memory)
+
+    def adapt(self, model, memory, episode):
+        return memory
+
+    def update(self, learner, trial, *, env_steps, key):
+        return learner, {"env_steps_before": env_steps, "noise": jax.random.uniform(key)}
+
+
+class Asked(AbstractEnvs):
+    """The points of `inner`, which note the split that tasks were asked of."""
+
+    inner: AbstractEnvs
+    spec: EnvSpec = eqx.field(static=True)
+    splits: list = eqx.field(static=True)
+    driver: ClassVar[Driver] = JAX
+
+    def sample_tasks(self, split, num_tasks, *, key):
+        self.splits.append(split)
+        return self.inner.sample_tasks(split, num_tasks, key=key)
+
+    def reset(self, tasks, *, key):
+        return self.inner.reset(tasks, key=key)
+
+    def step(self, env_state, action):
+        return self.inner.step(env_state, action)
+
+    def view(self, env_state):
+        return self.inner.view(env_state)
+
+
+@pytest.mark.parametrize("plan", [TaskPlan(), TaskPlan(num_tasks=5)], ids=["fresh", "fixed"])
+def test_an_iteration_trains_on_train_tasks_with_sampled_actions(drift, plan):
+    splits = []
+    envs = Asked(drift(), drift().spec, splits)
+    iterate, agent = build_iteration(Witness(plan), envs, 4), Witness(plan)
+    zero = np.zeros((), np.int64)
+    state = TrainState(agent.init(envs.spec, key=None), jax.random.key(0), zero, zero)
+    noise = []
+    for update in range(3):
+        before = int(state.env_steps)
+        state, metrics = iterate(state)
+        assert int(metrics["env_steps_before"]) == before
+        assert int(state.env_steps) - before == int(metrics["trial_steps"]) > 0
+        assert (int(state.updates), state.updates.dtype) == (update + 1, np.int64)
+        noise.append(float(metrics["noise"]))
+    assert set(splits) == {"train"}
+    assert len(set(noise)) == 3  # every update has a key of its own
+
+
+def test_counters_hold_more_than_32_bits(drift):
+    iterate = build_iteration(Witness(TaskPlan()), drift(), 2)
+    many = np.asarray(2**40, np.int64)
+    state = TrainState(
+        Learner(jnp.zeros(()), None), jax.random.key(0), many, np.zeros((), np.int64)
+    )
+    state, metrics = iterate(state)
+    assert int(state.env_steps) == 2**40 + int(metrics["trial_steps"])

@@ -37,10 +37,10 @@ def learner(rounds: int) -> dict[str, float]:
 
     config = recipe("half-cheetah-vel", name="paper")
     envs, agent = make(config.env), config.agent
-    train_state = agent.init(envs.spec, key=jax.random.key(0))
+    learner = agent.init(envs.spec, key=jax.random.key(0))
     tasks = envs.sample_tasks("train", config.num_lanes, key=jax.random.key(1))
-    trial = run_trial(agent, train_state.model, envs, tasks, explore=True, key=jax.random.key(2))
-    rates = [learner_rates(agent, train_state, trial) for _ in range(rounds)]
+    trial = run_trial(agent, learner.model, envs, tasks, explore=True, key=jax.random.key(2))
+    rates = [learner_rates(agent, learner, trial) for _ in range(rounds)]
     return {
         "gflops": statistics.median(rate for rate, _ in rates) / 1e9,
         "gemm_gflops": statistics.median(peak for _, peak in rates) / 1e9,
@@ -56,7 +56,7 @@ def collection(rounds: int, num_lanes: int = 64) -> dict[str, float]:
 
     config = recipe("half-cheetah-vel")
     envs, agent = make(config.env), config.agent
-    train_state = agent.init(envs.spec, key=jax.random.key(0))
+    model = agent.init(envs.spec, key=jax.random.key(0)).model
     tasks = envs.sample_tasks("train", num_lanes, key=jax.random.key(1))
     steps = envs.spec.trial_length
     lanes = Lanes("physics", "half_cheetah.xml", num_lanes, frame_skip=5)
@@ -70,7 +70,7 @@ def collection(rounds: int, num_lanes: int = 64) -> dict[str, float]:
             lanes._batch.step(nstep=5)
 
     def trial() -> None:
-        run_trial(agent, train_state.model, envs, tasks, explore=True, key=jax.random.key(2))
+        run_trial(agent, model, envs, tasks, explore=True, key=jax.random.key(2))
 
     trial()
     seconds = [(_seconds(physics), _seconds(trial)) for _ in range(rounds)]
@@ -87,14 +87,14 @@ def end_to_end(rounds: int, fraction: float) -> dict[str, float]:
     import jax
 
     from trmrl import make, recipe
-    from trmrl.train import build_iteration
+    from trmrl.train import build_iteration, fresh_state
 
     sys.path.insert(0, str(Path(__file__).parent))
     from torch_rendering import measure
 
     config = recipe("half-cheetah-vel", name="paper")
     envs = make(config.env)
-    train_state = config.agent.init(envs.spec, key=jax.random.key(0))
+    train_state = fresh_state(config.agent, envs.spec, seed=0)
     iterate = build_iteration(config.agent, envs, config.num_lanes)
     train_state, _ = jax.block_until_ready(iterate(train_state))
     ours, theirs = [], []

@@ -24,9 +24,10 @@ from torch.func import functional_call
 
 from torch_pearl import seconds
 from torch_rendering import HalfCheetahVel
+from trmrl.agents.base import TaskPlan
 from trmrl.envs import make
 from trmrl.recipes import recipe
-from trmrl.train import build_iteration
+from trmrl.train import build_iteration, fresh_state
 from trmrl.types import replace
 
 GAMMA, INNER_RATE, KL_LIMIT, PRODUCTS, ACTION_SCALE = 0.99, 0.1, 0.01, 10, 10.0
@@ -196,14 +197,14 @@ def ours(env: str, num_tasks: int, num_rollouts: int, iterations: int) -> float:
     """Return seconds of one of our iterations."""
     config = recipe(env, "maml")
     envs, agent = make(config.env, config.num_episodes), config.agent
-    agent = replace(agent, lanes_per_task=num_rollouts)
-    state = agent.init(envs.spec, key=jax.random.key(0))
+    agent = replace(agent, plan=TaskPlan(lanes_per_task=num_rollouts))
+    state = fresh_state(agent, envs.spec, seed=0)
     iterate = build_iteration(agent, envs, num_tasks * num_rollouts)
 
     def run() -> None:
         nonlocal state
         state, _ = iterate(state)
-        jax.block_until_ready(state.model)
+        jax.block_until_ready(state.learner)
 
     run()
     return seconds(run, iterations)

@@ -18,6 +18,7 @@ import json
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -28,8 +29,8 @@ from torch_rendering import HalfCheetahVel
 from trmrl.bench import learner_rates
 from trmrl.envs import make
 from trmrl.recipes import recipe
-from trmrl.train import build_iteration
-from trmrl.trial import run_trial, sample_tasks
+from trmrl.train import build_iteration, draw_tasks, fresh_state
+from trmrl.trial import run_trial
 from trmrl.types import replace
 
 OBS, ACT, LATENT = 20, 6, 5
@@ -154,14 +155,14 @@ def ours(num_steps: int) -> tuple[float, float]:
     envs = make(config.env, config.num_episodes)
 
     def iteration(steps: int) -> float:
-        agent = replace(config.agent, num_steps=steps, warm_updates=0, capacity=1_000)
-        state = agent.init(envs.spec, key=jax.random.key(0))
+        agent = replace(config.agent, num_steps=steps, warm_steps=0, capacity=1_000)
+        state = fresh_state(agent, envs.spec, seed=0)
         iterate = build_iteration(agent, envs, config.num_lanes)
 
         def run() -> None:
             nonlocal state
             state, _ = iterate(state)
-            jax.block_until_ready(state.model)
+            jax.block_until_ready(state.learner)
 
         run()
         return seconds(run, 3)
@@ -176,11 +177,14 @@ def share_of_products(num_steps: int) -> float:
     """Return the FLOP/s of our gradient steps over those of their matrix products alone."""
     config = recipe("half-cheetah-vel", "pearl", "paper")
     envs = make(config.env, config.num_episodes)
-    agent = replace(config.agent, num_steps=num_steps, warm_updates=0, capacity=1_000)
-    state = agent.init(envs.spec, key=jax.random.key(0))
-    tasks = sample_tasks(agent, envs, "train", config.num_lanes, key=jax.random.key(1))
-    trial = run_trial(agent, state.model, envs, tasks, explore=True, key=jax.random.key(2))
-    rate, peak = learner_rates(agent, state, trial)
+    agent = replace(config.agent, num_steps=num_steps, warm_steps=0, capacity=1_000)
+    learner = agent.init(envs.spec, key=jax.random.key(0))
+    key = jax.random.key(1)
+    tasks, task_id = draw_tasks(agent, envs, config.num_lanes, jnp.int32(0), key=key)
+    trial = run_trial(
+        agent, learner.model, envs, tasks, task_id=task_id, explore=True, key=jax.random.key(2)
+    )
+    rate, peak = learner_rates(agent, learner, trial)
     return rate / peak
 
 

@@ -215,14 +215,14 @@ def restore(run: Run, *, trust: bool = False) -> tuple[Config, AbstractEnvs, Tra
     """
     config = configs.from_json(run.trusted_config(trust))
     envs = make(config.env, config.num_episodes)
-    return config, envs, run.restore(_fresh(config, envs))
+    return config, envs, run.restore(fresh_state(config.agent, envs.spec, config.seed))
 
 
-def _fresh(config: Config, envs: AbstractEnvs) -> TrainState:
-    """Return the state before the first update."""
-    init_key, key = jax.random.split(jax.random.key(config.seed))
+def fresh_state(agent: AbstractAgent, spec: EnvSpec, seed: int) -> TrainState:
+    """Return the state before the first update, for worlds like `spec`."""
+    init_key, key = jax.random.split(jax.random.key(seed))
     zero = np.zeros((), np.int64)
-    return TrainState(config.agent.init(envs.spec, key=init_key), key, zero, zero)
+    return TrainState(agent.init(spec, key=init_key), key, zero, zero)
 
 
 def _claim(config: Config, path: str | Path) -> Run:
@@ -238,7 +238,7 @@ def _claim(config: Config, path: str | Path) -> Run:
 
 def _resume(config: Config, envs: AbstractEnvs, run: Run) -> tuple[TrainState, float]:
     """Return the state to go on from, and the seconds of training it has cost."""
-    train_state = _fresh(config, envs)
+    train_state = fresh_state(config.agent, envs.spec, config.seed)
     if run.has_checkpoint():
         train_state = run.restore(train_state)
     run.rewind(int(train_state.updates))

@@ -169,8 +169,8 @@ def ours(num_steps: int) -> tuple[float, float]:
 
     one, many = iteration(1), iteration(1 + num_steps)
     step = (many - one) / num_steps
-    lived = config.num_lanes * envs.spec.num_episodes * envs.spec.horizon
-    return step, (one - step) / lived
+    trial_steps = config.num_lanes * envs.spec.trial_length
+    return step, (one - step) / trial_steps
 
 
 def share_of_products(num_steps: int) -> float:

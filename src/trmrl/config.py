@@ -47,7 +47,7 @@ class Config(AbstractSettings):
                 f"num_lanes is {self.num_lanes}, "
                 f"more than the {plan.num_tasks} tasks trained on have"
             )
-        trial = self.num_lanes * spec.num_episodes * spec.horizon
+        trial = self.num_lanes * spec.trial_length
         if self.env_steps < trial:
             return f"env_steps is {self.env_steps}, less than one trial of {trial} on all lanes"
         return None

@@ -66,7 +66,7 @@ def _learn(
     """Go on from the newest checkpoint until another trial might not fit the budget."""
     train_state, seconds = _resume(config, envs, run)
     iterate = build_iteration(config.agent, envs, config.num_lanes)
-    per_trial = config.num_lanes * envs.spec.num_episodes * envs.spec.horizon
+    per_trial = config.num_lanes * envs.spec.trial_length
     clock_start, first_step = time.perf_counter(), int(train_state.env_steps)
     if first_step + per_trial <= config.env_steps:
         begin(first_step)

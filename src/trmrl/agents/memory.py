@@ -51,7 +51,7 @@ class MemoryAgent(AbstractAgent):
         """Return fresh weights for worlds like `spec`."""
         core_key, policy_key, value_key, _ = jax.random.split(key, 4)
         size = token_size(spec)
-        core = self.core.build(size, spec.horizon * spec.num_episodes, key=core_key)
+        core = self.core.build(size, spec.trial_length, key=core_key)
         value_size = {"feature": core.feature_size, "token": size}[self.value_input]
         network = Network(
             core=core,

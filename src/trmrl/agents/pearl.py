@@ -121,7 +121,7 @@ class PEARL(AbstractAgent):
 
     def check(self, spec: EnvSpec) -> str | None:
         """Return a complaint where stores cannot hold a trial, or tasks are not a fixed set."""
-        rows = spec.num_episodes * spec.horizon
+        rows = spec.trial_length
         if self.capacity < rows:
             return f"capacity is {self.capacity}, less than the {rows} steps of a trial"
         if self.context_episodes > spec.num_episodes:

@@ -196,6 +196,6 @@ class Objectives(AbstractSettings):
 
     def listed(self) -> tuple[AbstractObjective, ...]:
         """Return every objective that counts, in the order of the menu."""
-        menu = [getattr(self, field.name) for field in dataclasses.fields(self)]
-        menu = [*menu[:-1], *self.others]
-        return tuple(objective for objective in menu if objective.coef)
+        names = (declared.name for declared in dataclasses.fields(self))
+        menu = (getattr(self, name) for name in names if name != "others")
+        return tuple(objective for objective in (*menu, *self.others) if objective.coef)

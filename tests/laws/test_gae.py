@@ -101,8 +101,8 @@ def test_credit_by_definition(small_agent, rows, across, bootstrap, target):
     model = agent.init(spec, key=jax.random.key(0)).model
     moments = Moments(jnp.asarray(3.0), jnp.asarray(VARIANCE), jnp.asarray(9.0))
     model = replace(model, return_moments=moments)
-    found, value_target, discount = agent.algorithm.credit(model, rows)
-    assert found.shape == value_target.shape == discount.shape == (K * H, B)
+    found, value_target, discount, credited = agent.algorithm.credit(model, rows)
+    assert found.shape == value_target.shape == discount.shape == credited.shape == (K * H, B)
     for lane in range(B):
         happened, advantage, returns = by_definition(rows, lane, across, bootstrap)
         np.testing.assert_allclose(found[:, lane], advantage, atol=1e-5)
@@ -130,12 +130,18 @@ def test_an_episode_ends_with_its_slot_though_nobody_says_so(small_agent):
     )  # fmt: skip
     model = agent().init(EnvSpec("n", "test", 2, Continuous(2), 2, 2), key=jax.random.key(0)).model
     # 16 + 2/2 - 1 = 16, and 32 - 2 = 30 beyond it; 64 + 8/2 - 4 = 64, and 128 - 8 = 120.
-    ended, _, discount = agent(bootstrap=False).algorithm.credit(model, rows)
+    ended, _, discount, credited = agent(bootstrap=False).algorithm.credit(model, rows)
     np.testing.assert_allclose(ended[:, 0], [16 + 30 / 4, 30, 64 + 120 / 4, 120])
     np.testing.assert_allclose(discount[:, 0], [0.5, 0, 0.5, 0])
+    assert credited.all()
     # Cut, not ended: the last row of each slot lends its value, and learns nothing.
-    cut, _, _ = agent(bootstrap=True).algorithm.credit(model, rows)
+    cut, _, _, credited = agent(bootstrap=True).algorithm.credit(model, rows)
     np.testing.assert_allclose(cut[:, 0], [16, 0, 64, 0])
+    np.testing.assert_array_equal(credited[:, 0], [True, False, True, False])
+    # An end that the world states cuts nothing off.
+    stated = replace(rows, outcome=replace(rows.outcome, terminated=flags(0, 1, 0, 0)))
+    *_, credited = agent(bootstrap=True).algorithm.credit(model, stated)
+    np.testing.assert_array_equal(credited[:, 0], [True, True, True, False])
 
 
 def test_rewards_are_left_alone_unless_asked(small_agent, rows):
@@ -149,6 +155,6 @@ def test_rewards_are_left_alone_unless_asked(small_agent, rows):
     model = replace(model, return_moments=moments)
     valid = np.asarray(rows.valid)
     for agent, unit in zip(agents, (VARIANCE**0.5, 1.0), strict=True):
-        _, target, _ = agent.algorithm.credit(model, rows)
+        _, target, *_ = agent.algorithm.credit(model, rows)
         reward = np.asarray(rows.outcome.reward) / unit
         np.testing.assert_allclose(np.asarray(target)[valid], reward[valid], atol=1e-5)

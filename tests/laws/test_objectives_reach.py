@@ -106,8 +106,7 @@ def arrays(tree):
 
 def chunks_of(agent, learner, trial):
     rows = trial.rows.flatten_time()
-    advantage, target, _ = agent.algorithm.credit(learner.model, rows)
-    return agent.algorithm.chunk(learner.model, rows, advantage, target)
+    return agent.algorithm.chunk(learner.model, rows, agent.algorithm.credit(learner.model, rows))
 
 
 def gradient_of(term, network, chunks):

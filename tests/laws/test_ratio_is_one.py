@@ -55,7 +55,7 @@ def replayed(ppo, model, rows, forget=False):
 
     @jax.jit
     def read(model, rows):
-        chunks = ppo.chunk(model, rows, rows.outcome.reward, rows.decision.value)
+        chunks = ppo.chunk(model, rows, ppo.credit(model, rows))
         memory0 = None if forget else chunks.memory0
         time_first = lambda x: jnp.swapaxes(x, 0, 1)
         chunks = jax.tree.map(time_first, replace(chunks, memory0=None))

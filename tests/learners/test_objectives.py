@@ -15,7 +15,7 @@ from trmrl.learners.objectives import (
     Surrogate,
     Value,
 )
-from trmrl.learners.ppo import Joint, Separate
+from trmrl.learners.ppo import Credit, Joint, Separate
 from trmrl.nets.distributions import Categorical
 from trmrl.nets.network import Reading
 from trmrl.types import replace
@@ -39,7 +39,10 @@ def network(small_agent, drift):
 
 @pytest.fixture(scope="module")
 def chunks():
-    """Three chunks of two rows, time first; the last row of the last chunk did not happen."""
+    """Three chunks of two rows, time first; the last row of the last chunk did not happen.
+
+    The second row of the second chunk has no advantage: the clock cut the trial there.
+    """
     by_chunk = Chunks(
         memory0=None,
         token=jnp.zeros((3, 2, 1)),
@@ -47,8 +50,9 @@ def chunks():
         valid=jnp.array([[True, True], [True, True], [True, False]]),
         action=jnp.array([[0, 1], [1, 0], [0, 0]], jnp.int32),
         log_prob=jnp.log(jnp.array([[0.5, 0.25], [0.6, 0.5], [0.9, 0.01]])),
-        advantage=jnp.array([[1.0, -1.0], [2.0, 0.5], [-3.0, 99.0]]),
-        value_target=jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 99.0]]),
+        advantage=jnp.array([[1.0, -1.0], [2.0, 88.0], [-3.0, 99.0]]),
+        value_target=jnp.array([[1.0, 2.0], [3.0, 88.0], [5.0, 99.0]]),
+        credited=jnp.array([[True, True], [True, False], [True, False]]),
         targets={
             "Prediction": jnp.array(
                 [
@@ -72,10 +76,11 @@ def test_surrogate_by_hand(network, chunks):
     policy = np.broadcast_to(np.array([0.7, 0.3], np.float32), (2, 3, 2))
     loss, metrics = Surrogate(0.2).loss(network, reading(policy), chunks)
     gains, kls = [], []
-    ratios = [(0.7 / 0.5, 1.0), (0.3 / 0.25, -1.0), (0.3 / 0.6, 2.0), (0.7 / 0.5, 0.5),
+    ratios = [(0.7 / 0.5, 1.0), (0.3 / 0.25, -1.0), (0.3 / 0.6, 2.0), (0.7 / 0.5, None),
               (0.7 / 0.9, -3.0)]  # fmt: skip
     for ratio, advantage in ratios:
-        gains.append(min(ratio * advantage, min(max(ratio, 0.8), 1.2) * advantage))
+        if advantage is not None:
+            gains.append(min(ratio * advantage, min(max(ratio, 0.8), 1.2) * advantage))
         kls.append(ratio - 1 - np.log(ratio))
     entropy = -(0.7 * np.log(0.7) + 0.3 * np.log(0.3))
     assert float(loss) == pytest.approx(-np.mean(gains), rel=1e-5)
@@ -123,7 +128,7 @@ def test_without_an_end_of_the_decay_the_entropy_bonus_stays(env_steps, decay_st
 def test_value_loss_by_hand(network, chunks, error):
     network = eqx.tree_at(lambda n: n.critic.log_std, network, jnp.asarray(0.7))
     value = jnp.array([[1.5, 3.0, 4.0], [0.0, 4.0, 7.0]])
-    errors = np.array([0.5, -2.0, 0.0, 0.0, -1.0])
+    errors = np.array([0.5, -2.0, 0.0, -1.0])
     loss, metrics = Value(0.5, error).loss(network, reading(value=value), chunks)
     squared = np.mean(0.5 * errors**2)
     expected = {"squared": squared, "gaussian": squared * np.exp(-1.4) + 0.7}[error]
@@ -161,8 +166,9 @@ def test_predictions_shape_the_core_and_nothing_reads_them(small_agent, first_tr
         **SMALL,
     )
     learner, trial = first_trial(agent)
-    zeros = jnp.zeros((12, 4))
-    chunks = agent.algorithm.chunk(learner.model, trial.rows.flatten_time(), zeros, zeros)
+    rows, zeros = trial.rows.flatten_time(), jnp.zeros((12, 4))
+    credit = Credit(zeros, zeros, zeros, rows.valid)
+    chunks = agent.algorithm.chunk(learner.model, rows, credit)
     network = learner.model.network
     phase = agent.algorithm.phases(network)[0]
     gradient = jax.grad(lambda n: phase.loss(n, chunks, jnp.zeros(()))[0])(network)
@@ -182,8 +188,7 @@ def test_predictions_are_of_what_came_after(small_agent, update_once, normalize_
     )
     once = update_once(agent)
     rows, model = once.rows, once.after.model
-    zeros = jnp.zeros(rows.valid.shape)
-    chunks = agent.algorithm.chunk(model, rows, zeros, zeros)
+    chunks = agent.algorithm.chunk(model, rows, agent.algorithm.credit(model, rows))
     outcome = np.swapaxes(chunks.targets["Prediction"], 0, 1)
     np.testing.assert_array_equal(outcome, objectives.prediction.targets(model, rows))
     valid = np.asarray(rows.valid)

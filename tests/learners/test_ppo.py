@@ -8,7 +8,7 @@ import pytest
 
 from trmrl.learners.descent import OptimizerConfig
 from trmrl.learners.objectives import Entropy, Objectives, Prediction, Surrogate, Value
-from trmrl.learners.ppo import Joint, Separate
+from trmrl.learners.ppo import Credit, Joint, Separate
 from trmrl.types import TrmrlError, replace
 
 STILL = OptimizerConfig(learning_rate=0.0)
@@ -236,7 +236,8 @@ def test_chunks_cover_the_trial(small_agent, updated, chunk_length):
     ppo = small_agent("gru", chunk_length=chunk_length, normalize_advantage=False).algorithm
     rows, model = updated.rows, updated.before.model
     ids = jnp.arange(48, dtype=jnp.float32).reshape(12, 4)
-    chunks = ppo.chunk(model, rows, ids, -ids)
+    credited = rows.valid & (ids > 7)
+    chunks = ppo.chunk(model, rows, Credit(ids, -ids, ids, credited))
     length = chunk_length or 12
     found = np.asarray(chunks.advantage)
     assert found.shape == (48 // length, length)
@@ -249,6 +250,7 @@ def test_chunks_cover_the_trial(small_agent, updated, chunk_length):
     np.testing.assert_array_equal(chunks.log_prob, flat(rows.decision.log_prob)[order])
     np.testing.assert_array_equal(chunks.action, flat(rows.decision.action)[order])
     np.testing.assert_array_equal(chunks.valid, flat(rows.valid)[order])
+    np.testing.assert_array_equal(chunks.credited, flat(credited)[order])
     np.testing.assert_array_equal(chunks.token, flat(tokens)[order])
     np.testing.assert_array_equal(chunks.start, flat(start)[order])
     assert (chunks.memory0 is None) == (chunk_length == 0)
@@ -256,13 +258,15 @@ def test_chunks_cover_the_trial(small_agent, updated, chunk_length):
         assert leaf.shape[0] == 48 // length
 
 
-def test_advantages_are_standardized_over_what_happened(small_agent, updated):
+def test_advantages_are_standardized_over_the_rows_that_have_one(small_agent, updated):
     rows, model = updated.rows, updated.before.model
     noise = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
-    chunks = small_agent("gru").algorithm.chunk(model, rows, jnp.asarray(noise), jnp.asarray(noise))
-    x = noise[np.asarray(rows.valid)]
+    credited = rows.valid & (jnp.cumsum(rows.valid, axis=0) > 1)
+    credit = Credit(jnp.asarray(noise), jnp.asarray(noise), rows.valid, credited)
+    chunks = small_agent("gru").algorithm.chunk(model, rows, credit)
+    x = noise[np.asarray(credited)]
     expected = np.sort((x - x.mean()) / x.std())
-    found = np.sort(np.asarray(chunks.advantage)[np.asarray(chunks.valid)])
+    found = np.sort(np.asarray(chunks.advantage)[np.asarray(chunks.credited)])
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -271,7 +275,7 @@ def test_joint_loss_adds_the_value_loss_times_its_coefficient(small_agent, updat
     fields = {"objectives": Objectives(entropy=Entropy(0.1))}
     joint = small_agent("gru", value=Joint(0.25), **fields).algorithm
     apart = small_agent("gru", value=Separate(), **fields).algorithm
-    chunks = joint.chunk(updated.before.model, rows, rows.decision.value, rows.outcome.reward)
+    chunks = joint.chunk(updated.before.model, rows, joint.credit(updated.before.model, rows))
     phases = *joint.phases(network), *apart.phases(network)
     losses = jax.jit(
         lambda network, chunks: [phase.loss(network, chunks, jnp.zeros(()))[0] for phase in phases]
@@ -287,8 +291,8 @@ def test_a_phase_adds_its_terms_by_their_weights(small_agent, first_trial, elaps
     agent = small_agent("gru", value=Joint(0.25), objectives=objectives, chunk_length=3)
     learner, trial = first_trial(agent)
     rows, network = trial.rows.flatten_time(), learner.model.network
-    advantage, target, _ = agent.algorithm.credit(learner.model, rows)
-    chunks = agent.algorithm.chunk(learner.model, rows, advantage, target)
+    credit = agent.algorithm.credit(learner.model, rows)
+    chunks = agent.algorithm.chunk(learner.model, rows, credit)
     (phase,) = agent.algorithm.phases(network)
     loss, metrics = phase.loss(network, chunks, jnp.asarray(elapsed))
     reading, first = read(network, chunks)
@@ -304,8 +308,9 @@ def test_a_phase_adds_its_terms_by_their_weights(small_agent, first_trial, elaps
 
 def test_explained_variance_of_the_stored_values(small_agent, updated):
     rows = updated.rows
-    _, target, _ = small_agent("gru", **SMALL).algorithm.credit(updated.before.model, rows)
-    valid = np.asarray(rows.valid)
+    credit = small_agent("gru", **SMALL).algorithm.credit(updated.before.model, rows)
+    target, valid = credit.value_target, np.asarray(credit.credited)
+    assert valid.sum() < np.asarray(rows.valid).sum()
     target, value = np.asarray(target)[valid], np.asarray(rows.decision.value)[valid]
     expected = 1 - np.var(target - value) / np.var(target)
     assert float(updated.metrics["explained_variance"]) == pytest.approx(expected, abs=1e-3)
@@ -337,7 +342,8 @@ def test_better_actions_become_likelier(small_agent, updated):
     ppo = small_agent("gru", normalize_advantage=False, value=Separate()).algorithm
     advantage = np.zeros((12, 4), np.float32)
     advantage[0, 0] = 1.0
-    chunks = ppo.chunk(model, rows, jnp.asarray(advantage), rows.decision.value)
+    credit = ppo.credit(model, rows)._replace(advantage=jnp.asarray(advantage))
+    chunks = ppo.chunk(model, rows, credit)
     policy_phase, _ = ppo.phases(model.network)
 
     @jax.jit

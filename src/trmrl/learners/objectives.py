@@ -39,6 +39,7 @@ class Chunks:
     log_prob: Float[jax.Array, "*axes"]
     advantage: Float[jax.Array, "*axes"]
     value_target: Float[jax.Array, "*axes"]
+    credited: Bool[jax.Array, "*axes"]  # valid rows whose advantage and value target are known
     targets: dict[str, Any]  # of objectives, by their names
 
 
@@ -83,11 +84,11 @@ class Surrogate(AbstractObjective):
     def loss(
         self, network: Network, reading: Reading, chunks: Chunks
     ) -> tuple[Float[jax.Array, ""], Metrics]:
-        """Return `-mean min(r A, clip(r) A)` over the rows that happened."""
+        """Return `-mean min(r A, clip(r) A)` over the rows with an advantage."""
         del network
         log_ratio = reading.policy.log_prob(chunks.action) - chunks.log_prob
         ratio = jnp.exp(log_ratio)
-        gain = mean(clipped_surrogate(ratio, chunks.advantage, self.clip), chunks.valid)
+        gain = mean(clipped_surrogate(ratio, chunks.advantage, self.clip), chunks.credited)
         clipped = jnp.abs(ratio - 1) > self.clip
         return -gain, {
             "policy_loss": -gain,
@@ -136,7 +137,7 @@ class Value(AbstractObjective):
         if self.error == "gaussian":
             log_std = network.critic.log_std
             loss = loss * jnp.exp(-2 * log_std) + log_std
-        loss = mean(loss, chunks.valid)
+        loss = mean(loss, chunks.credited)
         return loss, {"value_loss": loss}
 
 

@@ -5,7 +5,7 @@ before them, and gone through several times by `descent.py`.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -45,16 +45,26 @@ class Separate(AbstractSettings):
     optimizer: OptimizerConfig = OptimizerConfig()
 
 
+class Credit(NamedTuple):
+    """What the actions of a trial's rows are learned from, `[T, B]` each, in scaled reward."""
+
+    advantage: jax.Array
+    value_target: jax.Array
+    discount: jax.Array  # zero where a stream ends
+    credited: jax.Array  # bool: valid, and not the row whose value stands for what the clock cut
+
+
 class PPO(AbstractSettings):
     """How a memory agent's weights change after a trial.
 
     minibatch_size counts rows, each minibatch a set of chunks. credit_across_episodes: rewards of
     later episodes of a trial count for earlier ones; else every episode is a stream of its own,
     which ends where the world or the clock ended it, and at the latest with its slot. bootstrap: a
-    stream that the clock cuts goes on in expectation (its last row then serves only as the value of
-    the row before); else the clock is an end like any other. value_target: "lambda", advantage plus
-    value, or "return", the published discounted return. Rewards are normalized by the deviation of
-    their discounted sum, and shown to the agent as they are.
+    stream that the clock cuts goes on in expectation: the value of its last row stands for what was
+    cut off, and that row, without an advantage and a value target of its own, enters neither loss;
+    else the clock is an end like any other. value_target: "lambda", advantage plus value, or
+    "return", the published discounted return. Rewards are normalized by the deviation of their
+    discounted sum, and shown to the agent as they are.
     """
 
     gamma: float = field(0.95, low=0, high=1)  # discount per step
@@ -118,8 +128,8 @@ class PPO(AbstractSettings):
         model: Model = learner.model
         network, optimizer, metrics = model.network, {}, {}
         rows = jax.tree.map(jnp.asarray, trial.rows).flatten_time()
-        advantage, value_target, discount = self.credit(model, rows)
-        chunks = self.chunk(model, rows, advantage, value_target)
+        credit = self.credit(model, rows)
+        chunks = self.chunk(model, rows, credit)
         size = max(self.minibatch_size // chunks.token.shape[1], 1)
         passes = Passes(self.num_passes, size, self.stop_kl, self.target_kl)
         elapsed = self.optimizer.elapsed(env_steps)
@@ -140,9 +150,9 @@ class PPO(AbstractSettings):
             network = eqx.combine(params, rest)
             metrics = phase_metrics | metrics
         metrics["explained_variance"] = explained_variance(
-            value_target, rows.decision.value, rows.valid
+            credit.value_target, rows.decision.value, credit.credited
         )
-        model = _add_moments(replace(model, network=network), rows, discount)
+        model = _add_moments(replace(model, network=network), rows, credit.discount)
         return Learner(model, optimizer), metrics
 
     def phases(self, network: Network) -> tuple["Phase", ...]:
@@ -160,8 +170,8 @@ class PPO(AbstractSettings):
             Phase("value", value, read, self.value.optimizer),
         )
 
-    def credit(self, model: Model, rows: Trajectory) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Return advantages, value targets and discounts of rows `[T, B]`, in scaled reward."""
+    def credit(self, model: Model, rows: Trajectory) -> Credit:
+        """Return what the actions of rows `[T, B]` are to be learned from."""
         outcome, value, reward = rows.outcome, rows.decision.value, rows.outcome.reward
         if self.normalize_reward:
             reward = scale(model.return_moments, reward)
@@ -172,24 +182,25 @@ class PPO(AbstractSettings):
         discount = jnp.where(ends, 0.0, self.gamma)
         returns = jax.vmap(discounted_return, in_axes=1, out_axes=1)
         target = returns(reward, discount, rows.valid)
+        credited = rows.valid
         if self.bootstrap:
-            reward = jnp.where(ends & ~outcome.terminated, value, reward)
+            cut = ends & ~outcome.terminated
+            reward, credited = jnp.where(cut, value, reward), credited & ~cut
         estimate = jax.vmap(gae, in_axes=(1, 1, 1, 1, None), out_axes=1)
         advantage = estimate(reward, value, discount, rows.valid, self.gae_lambda)
         target = target if self.value_target == "return" else value + advantage
-        return advantage, target, discount
+        return Credit(advantage, target, discount, credited)
 
-    def chunk(
-        self, model: Model, rows: Trajectory, advantage: jax.Array, value_target: jax.Array
-    ) -> Chunks:
+    def chunk(self, model: Model, rows: Trajectory, credit: Credit) -> Chunks:
         """Cut rows `[T, B]` into chunks `[M, C]`, with the memory that each begins with."""
         num_rows, num_lanes = rows.valid.shape
         length = self.chunk_length or num_rows
         if num_rows % length:
             raise TrmrlError(f"chunks of {length} steps do not divide a trial of {num_rows}")
         tokens, start = model.tokens(rows.timestep)
+        advantage = credit.advantage
         if self.normalize_advantage:
-            advantage = standardize(advantage, rows.valid)
+            advantage = standardize(advantage, credit.credited)
         targets = {
             type(objective).__name__: objective.targets(model, rows)
             for objective in self.objectives.listed()
@@ -202,7 +213,8 @@ class PPO(AbstractSettings):
             action=rows.decision.action,
             log_prob=rows.decision.log_prob,
             advantage=advantage,
-            value_target=value_target,
+            value_target=credit.value_target,
+            credited=credit.credited,
             targets=targets,
         )
         by_time = jax.tree.map(lambda x: x.reshape((-1, length, *x.shape[1:])), whole)

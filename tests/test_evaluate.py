@@ -209,6 +209,24 @@ def test_means_and_intervals_are_those_of_an_independent_bootstrap(evaluation):
         assert abs(high - by_scipy.high) < 0.06 * spread
 
 
+class Twins(Paid):
+    """Two wages, drawn by turns."""
+
+    def sample_tasks(self, split, num_tasks, *, key):
+        wage = jnp.where(jnp.arange(num_tasks) % 2 == 0, 1.0, 4.0)
+        return {"wage": wage, "days": jnp.full(num_tasks, H)}
+
+
+def test_intervals_draw_distinct_tasks():
+    """A hundred trials on two tasks, 1 and 4 an hour: the interval is from one to the other."""
+    evaluation = scored(envs=Twins(), num_tasks=100, explore=True)
+    assert evaluation.tasks_label == "100 (2 distinct)"
+    by_task = np.asarray(evaluation.returns).reshape(50, 2, K).mean(axis=0)
+    score = evaluation.return_per_episode
+    np.testing.assert_allclose([score["ci95_low"], score["ci95_high"]], by_task)
+    assert scored(num_tasks=100).tasks_label == "100"
+
+
 def test_one_task_has_no_interval():
     evaluation = scored(num_tasks=1)
     score = evaluation.return_per_episode

@@ -77,6 +77,9 @@ class Report:
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     out: Path = Path("curve.png")
+    # First and last episode of a trial whose mean is compared (by default the whole trial, or
+    # where trials differ in length the last episode that all have).
+    episodes: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def _sweep(args: list[str]) -> None:
 def _print_evaluations(evaluations: Sequence[Evaluation]) -> None:
     """Print evaluations on the same tasks side by side, whatever way they chose actions."""
     first = evaluations[0]
-    tasks = f"{first.num_tasks} {first.split} tasks of {first.env}"
+    tasks = f"{first.tasks_label} {first.split} tasks of {first.env}"
     table = Table("episode", title=f"mean return of {first.agent} on {tasks}")
     for evaluation in evaluations:
         table.add_column("sampled" if evaluation.explore else "deterministic")
@@ -181,18 +181,21 @@ def _report(args: list[str]) -> None:
 
     if not options.runs:
         raise TrmrlError("report of what? expected one run folder or more")
-    _print_report([Run.open(path) for path in options.runs], options.out)
+    from trmrl.report.experiments import Episodes
+
+    episodes = None if options.episodes is None else Episodes(*options.episodes)
+    _print_report([Run.open(path) for path in options.runs], options.out, episodes)
 
 
-def _print_report(runs: list[Any], out: Path) -> None:
+def _print_report(runs: list[Any], out: Path, episodes: Any = None) -> None:
     """Print what runs scored: each, over seeds, and for equal cost; and draw their curves."""
     from trmrl.report.aggregate import aggregate_table
     from trmrl.report.curve import draw
     from trmrl.report.efficiency import efficiency_table
     from trmrl.report.table import table
 
-    tables = table(runs), aggregate_table(runs), efficiency_table(runs)
-    picture = draw(runs, out)
+    tables = table(runs), aggregate_table(runs), efficiency_table(runs, episodes)
+    picture = draw(runs, out, episodes)
     print("\n\n".join(text for text in tables if text))
     _print(f"wrote {picture}")
 

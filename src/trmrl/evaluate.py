@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float, Int, PyTree
 
 from trmrl.agents.base import AbstractAgent
-from trmrl.envs.base import AbstractEnvs
+from trmrl.envs.base import AbstractEnvs, task_rows
 from trmrl.ops.bootstrap import bootstrap_interval
 from trmrl.trial import run_trial
-from trmrl.types import Array, Evaluation, PerEpisode, Trajectory, TrmrlError
+from trmrl.types import Array, Evaluation, PerEpisode, Trajectory, TrmrlError, number_distinct
 
 
 def evaluate(
@@ -35,19 +35,23 @@ def evaluate(
     """Roll out one trial on each of `num_tasks` tasks, fixed by `seed`, and score every episode.
 
     Actions are the policy's mode unless `explore`. Intervals are 95 % percentile bootstraps of the
-    mean over tasks. Raises `TrmrlError` on an unknown split, and on rewards that are not finite.
+    mean that draw distinct tasks, each with all of its trials. Raises `TrmrlError` on an unknown
+    split, and on rewards that are not finite.
     """
     task_key, trial_key = jax.random.split(jax.random.key(seed))
-    tasks = agent.plan.spread(envs.sample_tasks(split, num_tasks, key=task_key))
-    measured = _compiled(agent, envs, num_episodes, explore)(model, tasks, trial_key)
+    tasks = envs.sample_tasks(split, num_tasks, key=task_key)
+    spread = agent.plan.spread(tasks)
+    measured = _compiled(agent, envs, num_episodes, explore)(model, spread, trial_key)
     measured = {name: np.asarray(x, np.float64).T for name, x in measured.items()}
     returns, steps = measured["returns"], measured["steps"]
     if not np.isfinite(returns).all():
         raise TrmrlError(f"{envs.spec.name} gave rewards that are not finite")
+    rows = task_rows(tasks)
+    distinct = number_distinct(rows)
     success: dict[str, Any] = {}
     for name in {"success", "success_at_end"} & set(measured):
         per_task = measured[name]
-        success |= {name: per_task.tolist(), f"{name}_per_episode": _summary(per_task)}
+        success |= {name: per_task.tolist(), f"{name}_per_episode": _summary(per_task, distinct)}
     return Evaluation(
         env=envs.spec.name,
         agent=agent_name,
@@ -58,16 +62,18 @@ def evaluate(
         num_episodes=steps.shape[1],
         env_steps=env_steps,
         experience=[0.0, *np.cumsum(steps.mean(axis=0))[:-1].tolist()],
-        return_per_episode=_summary(returns),
+        return_per_episode=_summary(returns, distinct),
         returns=returns.tolist(),
-        tasks=_rows(tasks, agent.plan.lanes_per_task),
+        tasks=rows,
         **success,
     )
 
 
-def _summary(scores: Float[np.ndarray, "num_tasks K"]) -> PerEpisode:
+def _summary(
+    scores: Float[np.ndarray, "num_tasks K"], distinct: Int[np.ndarray, " num_tasks"]
+) -> PerEpisode:
     """Return the mean over tasks of each episode, and its interval."""
-    low, high = bootstrap_interval(scores)
+    low, high = bootstrap_interval(scores, distinct)
     mean = scores.mean(axis=0)
     return {"mean": mean.tolist(), "ci95_low": low.tolist(), "ci95_high": high.tolist()}
 
@@ -110,11 +116,3 @@ def _success(rows: Trajectory, steps: Int[Array, "K B"]) -> dict[str, Float[Arra
         "success": (success & rows.valid).any(axis=1).astype(jnp.float32),
         "success_at_end": last.astype(jnp.float32),
     }
-
-
-def _rows(tasks: PyTree, lanes_per_task: int) -> list[Any]:
-    """Return each task's numbers on their own, as JSON values."""
-    named = jax.tree_util.tree_flatten_with_path(tasks)[0]
-    name = lambda path: jax.tree_util.keystr(path, simple=True, separator=".")
-    columns = {name(path): np.asarray(leaf)[::lanes_per_task].tolist() for path, leaf in named}
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -82,6 +82,7 @@ def _learn(
                 paused = time.perf_counter()
                 tested = score(config, envs, new_state)
                 record["test_return"] = tested.return_per_episode["mean"]
+                record["test_experience"] = tested.experience
                 if tested.success_per_episode is not None:
                     record["test_success"] = tested.success_per_episode["mean"]
                 clock_start += time.perf_counter() - paused  # the clock of training stands still

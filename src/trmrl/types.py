@@ -6,7 +6,10 @@ arrays when a host world made them and JAX arrays otherwise; both have one meani
 """
 
 import dataclasses
+import functools
+import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -193,6 +196,13 @@ def base_name(env: str) -> str:
     return env.partition("+")[0]
 
 
+def number_distinct(items: Sequence[Any]) -> Int[np.ndarray, " N"]:
+    """Return for each item (of JSON values) the number of the first that equals it."""
+    first: dict[str, int] = {}
+    keys = (json.dumps(item, sort_keys=True) for item in items)
+    return np.asarray([first.setdefault(key, i) for i, key in enumerate(keys)], np.int64)
+
+
 PerTask = list[list[float]]  # [num_tasks][num_episodes]
 PerEpisode = dict[str, list[float]]  # mean over tasks, ci95_low, ci95_high: [num_episodes] each
 
@@ -201,8 +211,8 @@ PerEpisode = dict[str, list[float]]  # mean over tasks, ci95_low, ci95_high: [nu
 class Evaluation:
     """How an agent adapted to a fixed set of held-out tasks, one trial on each.
 
-    Intervals are 95 % percentile bootstraps over tasks. Files of older versions lack some fields:
-    the values that stand for those are the defaults.
+    Intervals are 95 % percentile bootstraps over distinct tasks. Files of older versions lack some
+    fields: the values that stand for those are the defaults.
     """
 
     env: str
@@ -226,6 +236,18 @@ class Evaluation:
     success_at_end: PerTask | None = None
     # [num_tasks]: each task's numbers, by name. Empty where they were not kept.
     tasks: list[Any] = field(default_factory=list)
+
+    @functools.cached_property
+    def distinct(self) -> Int[np.ndarray, " num_tasks"]:
+        """The number of the first task that equals each; where tasks were not kept all differ."""
+        return number_distinct(self.tasks or range(self.num_tasks))
+
+    @property
+    def tasks_label(self) -> str:
+        """How many tasks there are, and how many distinct ones if some of them are equal."""
+        num_distinct = len(set(self.distinct.tolist()))
+        some = f" ({num_distinct:,} distinct)" if num_distinct < self.num_tasks else ""
+        return f"{self.num_tasks:,}{some}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values; fields that are None are left out."""

@@ -60,6 +60,34 @@ def test_columns_share_their_resamples_and_the_same_samples_their_interval():
     assert mean_interval(samples[:, 0]) == pytest.approx((low[0], high[0]))
 
 
+def test_rows_of_one_group_are_drawn_together():
+    """Thing 7 measured three times (mean 2), thing 3 once (10): both, or one of them twice."""
+    samples, groups = np.asarray([[1.0], [2.0], [10.0], [3.0]]), np.asarray([7, 7, 3, 7])
+    low, high = bootstrap_interval(samples, groups)
+    assert (low.item(), high.item()) == (2.0, 10.0)
+    alone = bootstrap_interval(samples, np.asarray([5, 5, 5, 5]))
+    assert [end.item() for end in alone] == [4.0, 4.0]
+
+
+def test_groups_of_one_row_each_change_nothing():
+    samples = np.random.default_rng(2).normal(size=(9, 2))
+    for end, other in zip(
+        bootstrap_interval(samples), bootstrap_interval(samples, np.arange(9)), strict=True
+    ):
+        np.testing.assert_array_equal(end, other)
+
+
+def test_measuring_the_same_things_again_makes_an_interval_no_narrower():
+    """Twenty goals, each five times: as wide as the goals' own means say, not as 100 goals."""
+    goals = np.random.default_rng(4).normal(size=20)
+    scores, groups = np.tile(goals, 5), np.tile(np.arange(20), 5)
+    grouped, once = mean_interval(scores, groups), mean_interval(goals)
+    naive = mean_interval(scores)
+    assert grouped is not None and once is not None and naive is not None
+    np.testing.assert_allclose(grouped, once)
+    assert (naive[1] - naive[0]) < 0.6 * (grouped[1] - grouped[0])
+
+
 def test_of_two_or_three_the_interval_of_the_mean_is_from_least_to_greatest():
     assert mean_interval([4.0, 1.0]) == (1.0, 4.0)
     assert mean_interval([4.0, 1.0, 2.0]) == (1.0, 4.0)

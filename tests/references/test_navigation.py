@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trmrl.envs import make
-from trmrl.envs._split import split_rows
+from trmrl.envs.finite import split_rows
 from trmrl.references import reference
 from trmrl.references.navigation import bayes_optimal_grid
 

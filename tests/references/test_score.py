@@ -16,6 +16,12 @@ def test_the_interval_is_a_bootstrap_over_tasks():
     }  # fmt: skip
 
 
+def test_equal_tasks_are_drawn_together():
+    score = Score("greedy", np.asarray([4.0, 1.0, 5.0, 3.0]), distinct=np.asarray([0, 1, 0, 0]))
+    assert (score.mean, score.interval) == (3.25, (1.0, 4.0))
+    assert "distinct" not in score.to_json()
+
+
 def test_the_interval_of_many_tasks_is_as_wide_as_the_theory_says():
     total = np.random.default_rng(0).normal(5.0, 2.0, 4_000)
     low, high = Score("random", total).interval or (0.0, 0.0)

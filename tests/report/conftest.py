@@ -12,8 +12,9 @@ from trmrl.run import Run
 def make_run(tmp_path) -> Callable:
     """`make_run(name, records, returns=..., success=..., any field of the config)`: a folder.
 
-    A record is `(env_steps, seconds, test_return or None)`, and a fourth where it logged
-    `test_success`; each had a return of [1, 3] in training.
+    A record is `(env_steps, seconds, test_return or None)`, a fourth where it logged
+    `test_success`, and a fifth where it logged `test_experience`; each had a return of
+    [1, 3] in training.
     """
 
     def make(
@@ -21,11 +22,12 @@ def make_run(tmp_path) -> Callable:
     ) -> Run:
         run = Run(tmp_path / name)
         run.create({"env": "somewhere", "agent_name": "somebody", "seed": 0} | config)
-        for i, (env_steps, seconds, tested, *succeeded) in enumerate(records, start=1):
+        for i, (env_steps, seconds, tested, *rest) in enumerate(records, start=1):
             record = {"updates": i, "env_steps": env_steps, "return": [1.0, 3.0]}
             record |= {} if seconds is None else {"seconds": seconds}
             record |= {} if tested is None else {"test_return": tested}
-            run.log(record | ({"test_success": succeeded[0]} if succeeded else {}))
+            more = zip(("test_success", "test_experience"), rest, strict=False)
+            run.log(record | {name: value for name, value in more if value is not None})
         run.close()
         if returns is not None:
             run.write_evaluation("test", evaluation(returns, success=success))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from trmrl.report.curve import draw, on_one_grid
+from trmrl.report.experiments import Episodes
 from trmrl.types import TrmrlError
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -58,6 +59,24 @@ def test_curves_stand_over_steps_and_over_seconds(make_run, axes_of, tmp_path):
     assert "wall-clock" in clock.get_xlabel()
 
 
+def test_lines_are_of_the_episodes_that_are_compared(make_run, axes_of, tmp_path):
+    """Of trials of two and three episodes, the second; the axis says so."""
+    runs = [
+        make_run("a-s0", [(8, None, [1.0, 2.0]), (16, None, [5.0, 6.0])]),
+        make_run("b-s0", [(8, None, [1.0, 4.0, 9.0]), (16, None, [1.0, 5.0, 9.0])], clip=1),
+    ]
+    draw(runs, tmp_path / "x.png")
+    draw(runs[1:], tmp_path / "x.png", Episodes(3, 3))
+    ((both,), (third,)) = axes_of
+    means = [plotted for plotted in both.lines if plotted.get_linestyle() == "-"]
+    training, _, mean_a, _, _, mean_b = means
+    assert line(training) == ([8, 16], [3.0, 3.0])  # its second in training
+    assert (line(mean_a)[1], line(mean_b)[1]) == ([2.0, 6.0], [4.0, 5.0])
+    assert both.get_ylabel() == "return per episode, episode 2"
+    assert line(third.lines[-1])[1] == [9.0, 9.0]
+    assert third.get_ylabel() == "return per episode, episode 3"
+
+
 def test_without_seconds_there_is_one_panel(make_run, axes_of, tmp_path):
     draw([make_run("old", [(8, None, [1.0])])], tmp_path / "x.png")
     ((steps,),) = axes_of
@@ -91,9 +110,11 @@ def test_adaptation_stands_over_what_the_task_had_cost(make_run, evaluation, axe
 
 def test_success_has_a_panel_where_any_run_logged_it(make_run, axes_of, tmp_path):
     runs = [
-        make_run("a-s0", [(8, 1.0, [9.0], [0.0, 0.5]), (16, 2.0, [9.0], [0.5, 1.0])]),
-        make_run("a-s1", [(8, 1.0, [9.0], [0.5, 1.0]), (16, 2.0, [9.0], [1.0, 1.0])], seed=1),
-        make_run("b-s0", [(8, 1.0, [9.0])], clip=1),
+        make_run("a-s0", [(8, 1.0, [9.0, 9.0], [0.0, 0.5]), (16, 2.0, [9.0, 9.0], [0.5, 1.0])]),
+        make_run(
+            "a-s1", [(8, 1.0, [9.0, 9.0], [0.5, 1.0]), (16, 2.0, [9.0, 9.0], [1.0, 1.0])], seed=1
+        ),
+        make_run("b-s0", [(8, 1.0, [9.0, 9.0])], clip=1),
     ]
     draw(runs, tmp_path / "x.png")
     ((steps, clock, success),) = axes_of

@@ -19,10 +19,23 @@ def test_short_trials_show_every_episode(run, evaluation):
     run.write_evaluation("ood", evaluation([[1.0]], split="ood"))
     run.write_evaluation("test-sampled", evaluation([[1.0]], explore=True))
     assert table([run]).splitlines()[2:] == [
-        "| mine-s3 | ood | mode | 1 | 12,000 | 1.5 (1.0 to 2.2) |",
-        "| mine-s3 | test | sampled | 1 | 12,000 | 1.5 (1.0 to 2.2) |",
-        "| mine-s3 | test | mode | 2 | 12,000 | 1.5 (1.0 to 2.2), then 1.5 (1.0 to 2.2) |",
+        "| mine-s3 | ood | mode | 1 | 12,000 | 1.0 (1.0 to 1.0) |",
+        "| mine-s3 | test | sampled | 1 | 12,000 | 1.0 (1.0 to 1.0) |",
+        "| mine-s3 | test | mode | 2 | 12,000 | 1.5 (1.0 to 2.0), then 1.5 (1.0 to 2.0) |",
     ]
+
+
+def test_equal_tasks_are_counted_once_and_drawn_together(run, evaluation):
+    """Goal 0 three times, with mean return 2, and goal 1 once: one of the two, or both."""
+    tasks = [{"goal": [0.0, 1.0]}, {"goal": [1.0, 0.0]}, {"goal": [0.0, 1.0]}, {"goal": [0.0, 1.0]}]
+    few, many = [[1.0], [10.0], [2.0], [3.0]], [[1.0] * 4, [10.0] * 4, [2.0] * 4, [3.0] * 4]
+    success = [[0.0], [1.0], [0.0], [0.0]]
+    run.write_evaluation("test", evaluation(few, tasks=tasks, success=success))
+    run.write_evaluation("test-4", evaluation(many, tasks=tasks))
+    long, short = (line[2:-2].split(" | ") for line in table([run]).splitlines()[2:])
+    assert short[3] == long[3] == "4 (2 distinct)"
+    assert short[5:7] == ["4.0 (2.0 to 10.0)", "0.25 (0.00 to 1.00)"]
+    assert long[5].startswith("16.000 (8.000 to 40.000) a trial")
 
 
 def test_long_trials_show_their_sum(run, evaluation):
@@ -45,8 +58,8 @@ def test_success_has_columns_where_any_evaluation_has_it(run, evaluation):
     assert header[-3:] == ["return", "success", "success at the end"]
     many, few, old, two = (row[-2:] for row in rows)
     assert two == [
-        "0.50 (0.25 to 0.75), then 0.50 (0.25 to 0.75)",
-        "0.25 (0.12 to 0.38), then 0.25 (0.12 to 0.38)",
+        "0.00 (0.00 to 0.00), then 1.00 (1.00 to 1.00)",
+        "0.00 (0.00 to 0.00), then 0.50 (0.50 to 0.50)",
     ]
     assert few == [
         "0.50 (0.00 to 1.00) an episode (0.50, 0.50, 0.50, 0.50)",

@@ -46,6 +46,14 @@ def split_keys(keys: LaneKeys, num: int) -> tuple[LaneKeys, ...]:
     return tuple(split[:, i] for i in range(num))
 
 
+def task_rows(tasks: Task) -> list[dict[str, Any]]:
+    """Return each task's numbers on their own, by name, as JSON values."""
+    named = jax.tree_util.tree_flatten_with_path(tasks)[0]
+    name = lambda path: jax.tree_util.keystr(path, simple=True, separator=".")
+    columns = {name(path): np.asarray(leaf).tolist() for path, leaf in named}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
 class AbstractEnvs(eqx.Module):
     """`B` worlds of one name stepping together; `B` is the leading axis of the tasks given.
 
@@ -59,7 +67,8 @@ class AbstractEnvs(eqx.Module):
     def sample_tasks(self, split: str, num_tasks: int, *, key: PRNGKey) -> Task:
         """Draw tasks of a split ("train", "test" or "ood"): a pytree with leading axis `num_tasks`.
 
-        Raises `TrmrlError` on a split these worlds do not have.
+        Where a split has finitely many they are drawn evenly (`finite.draw_rows`). Raises
+        `TrmrlError` on a split these worlds do not have.
         """
 
     @abc.abstractmethod

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from trmrl.envs._split import split_rows
 from trmrl.envs.base import JAX, AbstractEnvs, Driver
+from trmrl.envs.finite import draw_rows, split_rows
 from trmrl.types import Array, Discrete, EnvSpec, LaneKeys, Outcome, PRNGKey
 
 # Up, right, down, left, stay, as (x, y).
@@ -48,7 +48,7 @@ Entry = tuple[Float[Array, " B"], Bool[Array, " B"], Bool[Array, " B"]]
 class Grid(AbstractEnvs):
     """A `size` by `size` room with a wall around it, which stops a move; actions are `MOVES`.
 
-    `goals` lists a split's goals, `[R, G, 2]`, of which a task is drawn uniformly; `start` is where
+    `goals` lists a split's goals, `[R, G, 2]`, of which tasks are drawn evenly; `start` is where
     episodes begin, or None for any cell, drawn with the task. `enter` gives the
     reward of the cell just entered, whether the key is now held and whether the episode has
     terminated; `observe` gives the observation.
@@ -63,11 +63,11 @@ class Grid(AbstractEnvs):
     observe: Callable[[RoomState], Float[Array, "B D"]] = eqx.field(static=True)
 
     def sample_tasks(self, split: str, num_tasks: int, *, key: PRNGKey) -> Room:
-        """Draw rooms of a split, with replacement."""
+        """Draw rooms of a split, their goals evenly."""
         self.spec.check_split(split)
         goal_key, start_key = jax.random.split(key)
         goals = jnp.asarray(self.goals(split))
-        goal = goals[jax.random.randint(goal_key, (num_tasks,), 0, len(goals))]
+        goal = goals[draw_rows(len(goals), num_tasks, key=goal_key)]
         if self.start is None:
             start = jax.random.randint(start_key, (num_tasks, 2), 0, self.size)
         else:

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from trmrl.envs._split import split_rows
 from trmrl.envs.base import JAX, AbstractEnvs, Driver
+from trmrl.envs.finite import draw_rows, split_rows
 from trmrl.types import Array, Continuous, EnvSpec, LaneKeys, Outcome, PRNGKey
 
 STEP = 0.1  # length of the longest move along each axis
@@ -115,11 +115,11 @@ def half_circle_goals() -> Float[np.ndarray, "R 2"]:
 
 
 def _one_of(rows: Callable[[], np.ndarray]) -> _Goals:
-    """Return a draw, with replacement, from the split's part of a finite list."""
+    """Return an even draw from the split's part of a finite list."""
 
     def draw(split: str, num_tasks: int, key: PRNGKey) -> Float[Array, "B 2"]:
         goals = jnp.asarray(split_rows(rows(), split))
-        return goals[jax.random.randint(key, (num_tasks,), 0, len(goals))]
+        return goals[draw_rows(len(goals), num_tasks, key=key)]
 
     return draw
 

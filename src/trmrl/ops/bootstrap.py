@@ -6,7 +6,7 @@ All intervals of this library are made here. Which scores belong together is dec
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import stats
 
 NUM_RESAMPLES = 2000
@@ -15,18 +15,25 @@ QUARTER = 0.25
 
 
 def bootstrap_interval(
-    samples: Float[np.ndarray, "N K"],
+    samples: Float[np.ndarray, "N K"], groups: Int[np.ndarray, " N"] | None = None
 ) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
     """Return the 95 % percentile bootstrap interval of the mean over the first axis.
 
     A resample draws whole rows, so its means are `counts @ samples / N`, where `counts` `[N]` says
     how often it drew each row: SciPy's `bootstrap(..., rng=0)` up to rounding, which would copy
-    the rows themselves. The same samples always give the same interval; one row has none, and
-    stands for both ends.
+    the rows themselves. Rows of one number in `groups`, repeated measurements of one thing, are
+    drawn together (a cluster bootstrap; Field and Welsh, 2007). The same samples always give the
+    same interval; one row or group has none, and its mean stands for both ends.
     """
+    size_of = np.ones(len(samples))
+    if groups is not None:
+        _, group_of, size_of = np.unique(groups, return_inverse=True, return_counts=True)
+        sums = np.zeros((len(size_of), samples.shape[1]))
+        np.add.at(sums, group_of, samples)
+        samples = sums
     num_samples = len(samples)
     if num_samples < 2:
-        return samples[0], samples[0]
+        return samples[0] / size_of[0], samples[0] / size_of[0]
     noise = np.random.default_rng(0)
     mean = np.empty((NUM_RESAMPLES, samples.shape[1]))
     block = max(1, BLOCK // num_samples)
@@ -35,13 +42,17 @@ def bootstrap_interval(
         counts = np.empty((size, num_samples))
         for row, drawn in zip(counts, noise.integers(0, num_samples, counts.shape), strict=True):
             row[:] = np.bincount(drawn, minlength=num_samples)
-        mean[start : start + size] = counts @ samples / num_samples
+        mean[start : start + size] = counts @ samples / (counts @ size_of)[:, None]
     low, high = np.quantile(mean, [0.025, 0.975], axis=0)
     return low, high
 
 
-def mean_interval(samples: Sequence[float] | np.ndarray) -> tuple[float, float] | None:
+def mean_interval(
+    samples: Sequence[float] | np.ndarray, groups: Int[np.ndarray, " N"] | None = None
+) -> tuple[float, float] | None:
     """Return the 95 % bootstrap interval of the mean of samples `[N]`; None for a single one.
+
+    `groups` as in `bootstrap_interval`.
 
     Of two or three samples it is the least and the greatest: a resample repeats one of them
     throughout with a chance of 1/4 or 1/27, above the 1/40 that the interval leaves out at either
@@ -49,7 +60,7 @@ def mean_interval(samples: Sequence[float] | np.ndarray) -> tuple[float, float] 
     """
     if len(samples) < 2:
         return None
-    low, high = bootstrap_interval(np.asarray(samples, np.float64)[:, None])
+    low, high = bootstrap_interval(np.asarray(samples, np.float64)[:, None], groups)
     return float(low[0]), float(high[0])
 
 

@@ -8,7 +8,7 @@ from trmrl.learners.descent import OptimizerConfig
 from trmrl.learners.outer import AbstractOuter, OuterPPOConfig, TRPOConfig
 from trmrl.types import Discrete, TrmrlError
 
-NUM_EPISODES = 2  # before and after the adaptation
+NUM_EPISODES = 2  # published: before and after the adaptation
 PAPER_TASKS, PAPER_ROLLOUTS, PAPER_UPDATES = 40, 20, 1001
 TASKS, ROLLOUTS, UPDATES = 20, 10, 250
 EVAL_TASKS = 20  # each of them in as many worlds as a task has rollouts
@@ -17,7 +17,11 @@ PROMP_KL = 5e-4
 
 
 def default(env: str, env_steps: int | None = None) -> Config:
-    """Return our setting of MAML-TRPO: a quarter of the rollouts and of the updates."""
+    """Return our setting of MAML-TRPO: a quarter of the rollouts and of the updates.
+
+    A trial has the world's own number of episodes, with an adaptation after each but the last, so
+    that every agent's `bandit-n10-k5` is of ten pulls.
+    """
     return _default(env, "maml", TRPOConfig(), env_steps)
 
 
@@ -62,7 +66,7 @@ def _default(
     env: str, agent_name: str, outer: AbstractOuter, env_steps: int | None, **fields: str
 ) -> Config:
     spec = make(env).spec
-    trial = TASKS * ROLLOUTS * NUM_EPISODES * spec.horizon
+    trial = TASKS * ROLLOUTS * spec.trial_length
     discrete = isinstance(spec.action_space, Discrete)
     agent = MAML(
         plan=TaskPlan(lanes_per_task=ROLLOUTS),
@@ -77,7 +81,6 @@ def _default(
         agent=agent,
         env_steps=UPDATES * trial if env_steps is None else env_steps,
         num_lanes=TASKS * ROLLOUTS,
-        num_episodes=NUM_EPISODES,
         eval_every=UPDATES // 10 * trial,
         eval_tasks=EVAL_TASKS,
     )

@@ -6,11 +6,11 @@ Nothing here learns across tasks. This file is the menu; the strategies are in a
 from collections.abc import Callable
 
 from trmrl.envs import ENVS, make
-from trmrl.envs.base import AbstractEnvs
+from trmrl.envs.base import AbstractEnvs, task_rows
 from trmrl.references import bandit, navigation, tabular
-from trmrl.references._base import Earned, Score
+from trmrl.references._base import Earned, Score, draw_tasks
 from trmrl.references.published import PUBLISHED
-from trmrl.types import EnvSpec, TrmrlError
+from trmrl.types import EnvSpec, TrmrlError, number_distinct
 
 Measure = Callable[[AbstractEnvs, int, int], Earned]  # envs, num_tasks, seed
 
@@ -41,8 +41,10 @@ def reference(env: str, *, num_tasks: int = 1000, seed: int = 0) -> list[Score]:
         known = [base] if measure else [name for name in ENVS if _measure_of(make(name).spec)]
         raise TrmrlError(f"there are no references for {env!r}, only for {', '.join(known)}")
     published = PUBLISHED.get(env, {})
+    tasks, _ = draw_tasks(envs, num_tasks, seed)
+    distinct = number_distinct(task_rows(tasks))
     return [
-        Score(name, total, tuned, published.get(name))
+        Score(name, total, tuned, published.get(name), distinct if len(total) > 1 else None)
         for name, (total, tuned) in measure(envs, num_tasks, seed).items()
     ]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from trmrl.envs.base import AbstractEnvs
 from trmrl.ops.bootstrap import mean_interval
@@ -30,6 +30,9 @@ class Score:
     total: Float[np.ndarray, " B"]
     tuned: str = ""  # the free number, as chosen on train tasks
     published: float | None = None
+    distinct: Int[np.ndarray, " B"] | None = (
+        None  # the first task that equals each; None: all differ
+    )
 
     @property
     def mean(self) -> float:
@@ -39,16 +42,16 @@ class Score:
     @functools.cached_property
     def interval(self) -> tuple[float, float] | None:
         """The 95 % bootstrap interval of the mean over tasks; None if the total is exact."""
-        return mean_interval(self.total)
+        return mean_interval(self.total, self.distinct)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the score as plain JSON values, without the single totals.
+        """Return the score as plain JSON values, without what is known of single tasks.
 
         Both ends of the interval of an exact total are the total itself.
         """
         low, high = self.interval or (self.mean, self.mean)
         record = asdict(self) | {"mean": self.mean, "ci95_low": low, "ci95_high": high}
-        del record["total"]
+        del record["total"], record["distinct"]
         return record
 
 

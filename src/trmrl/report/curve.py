@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from trmrl.ops.bootstrap import bootstrap_interval
-from trmrl.report.efficiency import evaluated
-from trmrl.report.experiments import Experiment, experiments
+from trmrl.report.efficiency import compared_episodes, evaluated
+from trmrl.report.experiments import Episodes, Experiment, experiments
 from trmrl.report.table import evaluations
 from trmrl.run import Run
 from trmrl.types import TrmrlError
@@ -19,7 +19,7 @@ Line = tuple[np.ndarray, np.ndarray]  # costs [X] and scores [X], one seed's
 COSTS = {"env_steps": "env steps", "seconds": "wall-clock of training (s)"}
 
 
-def draw(runs: list[Run], path: str | Path) -> Path:
+def draw(runs: list[Run], path: str | Path, episodes: Episodes | None = None) -> Path:
     """Draw the curves of every experiment into a picture (its ending says which kind).
 
     One panel over env steps, and one over wall-clock where any run logged it. Then, where runs were
@@ -27,8 +27,9 @@ def draw(runs: list[Run], path: str | Path) -> Path:
     steps its task had cost before. Last, where any run logged `test_success`, the share of tasks
     with success over env steps. Faint lines are each seed's mean return per episode while training
     (actions sampled), dots its deterministic evaluations on held-out tasks; the strong line is the
-    mean of those over seeds, the band its 95 % bootstrap interval. Returns the path; raises
-    `TrmrlError` if there is nothing to draw or the picture cannot be written.
+    mean of those over seeds, the band its 95 % bootstrap interval. All are of the same `episodes`
+    of a trial, as in `efficiency_table`; the axis says which. Returns the path; raises `TrmrlError`
+    if there is nothing to draw or the picture cannot be written.
     """
     import matplotlib
 
@@ -41,6 +42,10 @@ def draw(runs: list[Run], path: str | Path) -> Path:
     logs = [record for run in logged for record in run.metrics()]
     costs = [cost for cost in COSTS if any(cost in record for record in logs)]
     groups = experiments(logged)
+    compared = [
+        episodes or compared_episodes([other for other in groups if other.env == experiment.env])
+        for experiment in groups
+    ]
     adapted = [adaptation(experiment) for experiment in groups]
     has_success = any("test_success" in record for record in logs)
     num_panels = len(costs) + any(adapted) + has_success
@@ -49,8 +54,8 @@ def draw(runs: list[Run], path: str | Path) -> Path:
     )
     panels = list(panels)
     if has_success:
-        _draw_success(panels.pop(), groups)
-    _draw_returns(panels, groups, costs, adapted)
+        _draw_success(panels.pop(), groups, compared)
+    _draw_returns(panels, groups, compared, costs, adapted)
     path = Path(path)
     try:
         figure.savefig(path, dpi=120)
@@ -62,15 +67,19 @@ def draw(runs: list[Run], path: str | Path) -> Path:
 
 
 def _draw_returns(
-    panels: list[Any], groups: list[Experiment], costs: list[str], adapted: list[list[Line]]
+    panels: list[Any],
+    groups: list[Experiment],
+    compared: list[Episodes],
+    costs: list[str],
+    adapted: list[list[Line]],
 ) -> None:
     """Draw returns over every cost, and over experience in a last panel where any adapted."""
     for axes in panels[1:]:
         axes.sharey(panels[0])
         axes.tick_params(labelleft=False)
     for axes, cost in zip(panels, costs, strict=False):
-        for index, experiment in enumerate(groups):
-            _draw_experiment(axes, experiment, cost, f"C{index % 10}")
+        for index, (experiment, episodes) in enumerate(zip(groups, compared, strict=True)):
+            _draw_experiment(axes, experiment, episodes, cost, f"C{index % 10}")
         axes.set(xlabel=COSTS[cost])
     for index, lines in enumerate(adapted):
         if lines:
@@ -78,36 +87,48 @@ def _draw_returns(
             panels[-1].set(xlabel="env steps on the task before the episode")
     for axes in panels:
         axes.grid(alpha=0.3)
-    panels[0].set(ylabel="return per episode")
+    panels[0].set(ylabel=f"return per episode{_which(compared)}")
     panels[0].legend(frameon=False, fontsize="small")
 
 
-def _draw_experiment(axes: Any, experiment: Experiment, cost: str, color: str) -> None:
+def _which(compared: list[Episodes]) -> str:
+    """Return which episodes all lines are of; nothing where worlds differ in it."""
+    return f", episode {compared[0]}" if len(set(compared)) == 1 else ""
+
+
+def _draw_experiment(
+    axes: Any, experiment: Experiment, episodes: Episodes, cost: str, color: str
+) -> None:
     for run in experiment.runs.values():
         records = [record for record in run.metrics() if cost in record]
-        returns = [np.mean(record["return"]) for record in records]
+        returns = [episodes.mean(record["return"]) for record in records]
         axes.plot([r[cost] for r in records], returns, alpha=0.3, linewidth=0.7, color=color)
     axes.plot([], [], "-", color=color, label=experiment.label)
-    _draw_evaluated(axes, experiment, cost, "test_return", color)
+    _draw_evaluated(axes, experiment, episodes, cost, "test_return", color)
 
 
-def _draw_success(axes: Any, groups: list[Experiment]) -> None:
-    """Draw the share of held-out tasks with success, mean over the trial's episodes."""
-    for index, experiment in enumerate(groups):
-        _draw_evaluated(axes, experiment, "env_steps", "test_success", f"C{index % 10}")
-    axes.set(xlabel=COSTS["env_steps"], ylabel="success per episode", ylim=(-0.02, 1.02))
+def _draw_success(axes: Any, groups: list[Experiment], compared: list[Episodes]) -> None:
+    """Draw the share of held-out tasks with success, mean over the episodes compared."""
+    for index, (experiment, episodes) in enumerate(zip(groups, compared, strict=True)):
+        color = f"C{index % 10}"
+        _draw_evaluated(axes, experiment, episodes, "env_steps", "test_success", color)
+    label = f"success per episode{_which(compared)}"
+    axes.set(xlabel=COSTS["env_steps"], ylabel=label, ylim=(-0.02, 1.02))
     axes.grid(alpha=0.3)
 
 
-def _draw_evaluated(axes: Any, experiment: Experiment, cost: str, score: str, color: str) -> None:
+def _draw_evaluated(
+    axes: Any, experiment: Experiment, episodes: Episodes, cost: str, score: str, color: str
+) -> None:
     """Draw the evaluations of each seed during training as dots, and their mean over seeds."""
     lines = []
     for run in experiment.runs.values():
         history = evaluated(run, score)
         costs = None if history is None else getattr(history, cost)
         if history is not None and costs is not None:
-            axes.plot(costs, history.score, "o", markersize=3, alpha=0.6, color=color)
-            lines.append((costs, history.score))
+            scores = history.over(episodes)
+            axes.plot(costs, scores, "o", markersize=3, alpha=0.6, color=color)
+            lines.append((costs, scores))
     if lines:
         _draw_mean(axes, lines, color, "-")
 

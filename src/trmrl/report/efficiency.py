@@ -13,24 +13,42 @@ import numpy as np
 from jaxtyping import Float
 
 from trmrl.ops.bootstrap import mean_interval
-from trmrl.report.experiments import Experiment, experiments, with_interval
+from trmrl.report.experiments import (
+    Episodes,
+    Experiment,
+    common_episodes,
+    experiments,
+    with_interval,
+)
 from trmrl.report.table import markdown
 from trmrl.run import Run
 
 HEADER = [
-    "env", "experiment", "seeds", "env steps", "return at equal env steps",
-    "seconds", "return at equal wall-clock", "env steps by then",
+    "env", "experiment", "seeds", "episode", "env steps on the task before", "env steps",
+    "return at equal env steps", "seconds", "return at equal wall-clock", "env steps by then",
 ]  # fmt: skip
 NONE = "none yet"
 
 
 @dataclass(frozen=True)
 class ScoreHistory:
-    """A run's evaluations during training: what each had cost, and its score."""
+    """A run's evaluations during training: what each had cost, and its scores `[E, K]`."""
 
     env_steps: Float[np.ndarray, " E"]
     seconds: Float[np.ndarray, " E"] | None  # None where the run did not log them
-    score: Float[np.ndarray, " E"]  # of an episode, mean over the trial
+    scores: Float[np.ndarray, "E K"]  # by episode
+    # [K]: env steps that a task had cost before each episode, at the last evaluation; None where
+    # the run did not log them.
+    experience: list[float] | None = None
+
+    def over(self, episodes: Episodes) -> Float[np.ndarray, " E"]:
+        """Return the mean score of some episodes."""
+        return np.asarray([episodes.mean(scores) for scores in self.scores])
+
+    @property
+    def num_episodes(self) -> int:
+        """How many a trial has, `K`."""
+        return self.scores.shape[1]
 
 
 def evaluated(run: Run, score: str = "test_return") -> ScoreHistory | None:
@@ -43,23 +61,40 @@ def evaluated(run: Run, score: str = "test_return") -> ScoreHistory | None:
         return None
     column = lambda name: np.asarray([record[name] for record in records], np.float64)
     timed = all("seconds" in record for record in records)
-    per_trial = np.asarray([np.mean(record[score]) for record in records], np.float64)
-    return ScoreHistory(column("env_steps"), column("seconds") if timed else None, per_trial)
+    experience = records[-1].get("test_experience")
+    seconds = column("seconds") if timed else None
+    return ScoreHistory(column("env_steps"), seconds, column(score), experience)
 
 
-def efficiency_table(runs: list[Run]) -> str:
+def compared_episodes(group: Sequence[Experiment]) -> Episodes:
+    """Return which episodes of their trials experiments on one world are compared by."""
+    runs = [run for experiment in group for run in experiment.runs.values()]
+    return common_episodes(_num_episodes(run) for run in runs if run.metrics())
+
+
+def _num_episodes(run: Run) -> int:
+    """Return how many episodes a trial has, in evaluations or, without any, in training."""
+    history = evaluated(run)
+    return len(run.metrics()[-1]["return"]) if history is None else history.num_episodes
+
+
+def efficiency_table(runs: list[Run], episodes: Episodes | None = None) -> str:
     """Return one row per experiment, worlds that two or more were trained on only; "" if none.
 
     The cost is the largest that every run on the world reached; a run scores what its last
-    evaluation within that cost scored. Means over seeds with 95 % bootstrap intervals.
+    evaluation within that cost scored, in the same `episodes` of a trial as all others on the world
+    (None: by `common_episodes`). What a task had cost before the last of them stands beside, and
+    who had less than others is marked. Means over seeds with 95 % bootstrap intervals.
     """
     by_env = sorted(experiments(runs), key=lambda experiment: experiment.env)
     rows: list[list[Any]] = []
     for env, group in itertools.groupby(by_env, key=lambda experiment: experiment.env):
+        group = list(group)
         found = {experiment.label: _histories(experiment) for experiment in group}
         histories = {label: of_seeds for label, of_seeds in found.items() if of_seeds}
         if len(histories) > 1:
-            rows += [[env, *cells] for cells in _rows(histories)]
+            compared = episodes or compared_episodes(group)
+            rows += [[env, *cells] for cells in _rows(histories, compared)]
     return markdown(HEADER, rows) if rows else ""
 
 
@@ -68,23 +103,40 @@ def _histories(experiment: Experiment) -> list[ScoreHistory]:
     return [history for history in found if history is not None]
 
 
-def _rows(histories: dict[str, list[ScoreHistory]]) -> list[list[Any]]:
+def _rows(histories: dict[str, list[ScoreHistory]], episodes: Episodes) -> list[list[Any]]:
     every = [history for group in histories.values() for history in group]
     steps = min(history.env_steps[-1] for history in every)
     clocks = [history.seconds for history in every if history.seconds is not None]
     seconds = min(clock[-1] for clock in clocks) if len(clocks) == len(every) else None
+    known = _experience(histories, episodes)
     rows = []
-    for label, group in histories.items():
+    for (label, group), before in zip(histories.items(), known, strict=True):
         last = [_last(history.env_steps, steps) for history in group]
-        cells = [label, len(group), int(steps), _score(group, last)]
+        had = episodes.within(group[0].num_episodes)
+        cells = [label, len(group), str(had), before, int(steps), _score(group, last, had)]
         if seconds is None:
             rows.append([*cells, *["not logged"] * 3])
             continue
         last = [_last(history.seconds, seconds) for history in group]
         trained = [int(h.env_steps[i]) for h, i in zip(group, last, strict=True) if i is not None]
         by_then = f"{np.mean(trained):,.0f}" if len(trained) == len(group) else NONE
-        rows.append([*cells, f"{seconds:,.0f}", _score(group, last), by_then])
+        rows.append([*cells, f"{seconds:,.0f}", _score(group, last, had), by_then])
     return rows
+
+
+def _experience(histories: dict[str, list[ScoreHistory]], episodes: Episodes) -> list[str]:
+    """Return, for each experiment, what a task had cost before the last episode compared."""
+    before: list[float | None] = []
+    for group in histories.values():
+        last = episodes.within(group[0].num_episodes).last
+        counted = [history.experience for history in group if history.experience is not None]
+        known = [experience[last - 1] for experience in counted]
+        before.append(float(np.mean(known)) if len(known) == len(group) else None)
+    most = max((steps for steps in before if steps is not None), default=0.0)
+    return [
+        "not logged" if steps is None else f"{steps:,.0f}{' (fewer)' * (steps < 0.99 * most)}"
+        for steps in before
+    ]
 
 
 def _last(costs: np.ndarray | None, limit: float) -> int | None:
@@ -93,8 +145,9 @@ def _last(costs: np.ndarray | None, limit: float) -> int | None:
     return int(within[-1]) if len(within) else None
 
 
-def _score(group: list[ScoreHistory], last: Sequence[int | None]) -> str:
-    scores = [history.score[i] for history, i in zip(group, last, strict=True) if i is not None]
+def _score(group: list[ScoreHistory], last: Sequence[int | None], episodes: Episodes) -> str:
+    pairs = zip(group, last, strict=True)
+    scores = [episodes.mean(history.scores[i]) for history, i in pairs if i is not None]
     if len(scores) < len(group):
         return NONE
     return with_interval(float(np.mean(scores)), mean_interval(np.asarray(scores)), digits=2)

@@ -1,15 +1,20 @@
-"""Which runs are one experiment: those whose configs differ in the seed alone.
+"""Which runs are one experiment (their configs differ in the seed alone), and how they compare.
 
-Also how tables write a number and its interval.
+Of two trials only the same episodes compare. Also how tables write a number and its interval.
 """
 
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+from jaxtyping import Float
 
 from trmrl.run import Run
-from trmrl.types import base_name
+from trmrl.types import TrmrlError, base_name
 
 SEED = re.compile(r"[-_]s(eed)?\d+$")  # at the end of a run folder's name
 
@@ -44,6 +49,47 @@ def experiments(runs: list[Run]) -> list[Experiment]:
         short[key] if shared[short[key]] == 1 else f"{folder[key].parent.name}/{folder[key].name}"
     )
     return [Experiment(label(key), envs[key], group) for key, group in groups.items()]
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """The episodes of a trial, counted from 1, whose mean is compared.
+
+    A trial that is shorter stands with its last one. Raises `TrmrlError` unless
+    `1 <= first <= last`.
+    """
+
+    first: int
+    last: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.first <= self.last:
+            raise TrmrlError(
+                f"--episodes is {self.first} {self.last}, expected the first and the last, from 1"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.first}" if self.first == self.last else f"{self.first} to {self.last}"
+
+    def within(self, num_episodes: int) -> "Episodes":
+        """Return those that a trial of so many has."""
+        last = min(self.last, num_episodes)
+        return Episodes(min(self.first, last), last)
+
+    def mean(self, scores: Sequence[float] | Float[np.ndarray, " K"]) -> float:
+        """Return the mean score `[K]` of the episodes that the trial has."""
+        has = self.within(len(scores))
+        return fmean(scores[has.first - 1 : has.last])
+
+
+def common_episodes(lengths: Iterable[int]) -> Episodes:
+    """Return what trials of such numbers of episodes are compared by.
+
+    The whole trial, if all are of one length. Else the last episode that all of them have: a mean
+    over a longer trial would hold episodes that know more of their task.
+    """
+    shortest, longest = min(lengths := list(lengths)), max(lengths)
+    return Episodes(1 if shortest == longest else shortest, shortest)
 
 
 def with_interval(value: float, interval: tuple[float, float] | None, digits: int = 1) -> str:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from trmrl.ops.bootstrap import mean_interval
+from trmrl.ops.bootstrap import bootstrap_interval, mean_interval
 from trmrl.report.experiments import with_interval
 from trmrl.run import EVALUATIONS, Run
-from trmrl.types import Evaluation, PerEpisode, PerTask, TrmrlError
+from trmrl.types import Evaluation, PerTask, TrmrlError
 
 FEW = 3  # episodes that are shown with an interval each; of more, the whole trial has one
 SEVERAL = 10  # episodes whose means are shown beside the whole trial's
@@ -18,7 +18,8 @@ SEVERAL = 10  # episodes whose means are shown beside the whole trial's
 def table(runs: list[Run]) -> str:
     """Return one row per evaluation stored in the run folders.
 
-    Trials of few episodes show the mean return of each with its 95 % interval over tasks; longer
+    Trials of few episodes show the mean return of each with its 95 % interval over distinct tasks,
+    whose number stands beside that of all where some are equal; longer
     ones the return of the whole trial, with the means of its episodes if they are ten or less.
     Where any world marks success there are two columns of it: the share of tasks with success at
     any step of the episode, and at its last; of longer trials, the mean share of their episodes.
@@ -65,36 +66,39 @@ def _cells(evaluation: Evaluation) -> list[Any]:
     returns = np.asarray(evaluation.returns)
     if evaluation.num_episodes > FEW:
         whole, each = returns.sum(axis=1), _each(evaluation.returns, digits=2)
-        shown = f"{with_interval(float(whole.mean()), mean_interval(whole), 3)} a trial{each}"
+        interval = mean_interval(whole, evaluation.distinct)
+        shown = f"{with_interval(float(whole.mean()), interval, 3)} a trial{each}"
     else:
-        shown = _episodes(evaluation.return_per_episode, digits=1)
-    num_tasks, env_steps = evaluation.num_tasks, evaluation.env_steps
-    return [evaluation.split, actions(evaluation), num_tasks, env_steps, shown]
+        shown = _episodes(evaluation.returns, evaluation, digits=1)
+    tasks, env_steps = evaluation.tasks_label, evaluation.env_steps
+    return [evaluation.split, actions(evaluation), tasks, env_steps, shown]
 
 
 def _success(evaluation: Evaluation) -> list[str]:
     """Return the two cells of success, empty where the world does not mark it."""
-    return [
-        _share(evaluation.success, evaluation.success_per_episode),
-        _share(evaluation.success_at_end, evaluation.success_at_end_per_episode),
-    ]
+    return [_share(evaluation.success, evaluation), _share(evaluation.success_at_end, evaluation)]
 
 
-def _share(success: PerTask | None, per_episode: PerEpisode | None) -> str:
-    if success is None or per_episode is None:
+def _share(success: PerTask | None, evaluation: Evaluation) -> str:
+    if success is None:
         return ""
     if len(success[0]) <= FEW:
-        return _episodes(per_episode, digits=2)
+        return _episodes(success, evaluation, digits=2)
     whole = np.mean(success, axis=1)
-    shown = with_interval(float(whole.mean()), mean_interval(whole), 2)
+    shown = with_interval(float(whole.mean()), mean_interval(whole, evaluation.distinct), 2)
     return f"{shown} an episode{_each(success, digits=2)}"
 
 
-def _episodes(per_episode: PerEpisode, digits: int) -> str:
-    """Return the mean of each episode with its interval over tasks."""
-    columns = (per_episode[name] for name in ("mean", "ci95_low", "ci95_high"))
+def _episodes(scores: PerTask, evaluation: Evaluation, digits: int) -> str:
+    """Return the mean of each episode with its interval over distinct tasks.
+
+    Made anew from the scores: intervals stored by older versions took equal tasks for different.
+    """
+    by_task = np.asarray(scores)
+    low, high = bootstrap_interval(by_task, evaluation.distinct)
     return ", then ".join(
-        with_interval(mean, (low, high), digits) for mean, low, high in zip(*columns, strict=True)
+        with_interval(float(mean), (float(least), float(most)), digits)
+        for mean, least, most in zip(by_task.mean(axis=0), low, high, strict=True)
     )
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from trmrl.envs.finite import draw_rows
 from trmrl.envs.mujoco._family import Motion, PerLane
 from trmrl.types import PRNGKey
 
@@ -19,12 +20,12 @@ def along(tasks: dict[str, np.ndarray], motion: Motion) -> PerLane:
 
 
 def one_of(*angles: float) -> Callable[[str, int, PRNGKey], Heading]:
-    """Return a draw of one of `angles` (radians), each as likely, in every split."""
+    """Return an even draw of `angles` (radians), in every split."""
     vectors = np.asarray([(np.cos(angle), np.sin(angle)) for angle in angles], np.float32)
 
     def draw(split: str, num_tasks: int, key: PRNGKey) -> Heading:
         del split
-        chosen = jax.random.randint(key, (num_tasks,), 0, len(vectors))
+        chosen = draw_rows(len(vectors), num_tasks, key=key)
         return {"heading": jnp.asarray(vectors)[chosen]}
 
     return draw

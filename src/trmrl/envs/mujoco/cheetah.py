@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from trmrl.envs.finite import draw_rows
 from trmrl.envs.mujoco._batch import Factors, Lanes
 from trmrl.envs.mujoco._delayed import DelayedEnvs
 from trmrl.envs.mujoco._family import (
@@ -67,13 +68,13 @@ def _draw_velocity(split: str, num_tasks: int, key: PRNGKey) -> dict[str, jax.Ar
 
 def _draw_direction(split: str, num_tasks: int, key: PRNGKey) -> dict[str, jax.Array]:
     del split
-    forward = jax.random.bernoulli(key, 0.5, (num_tasks,))
+    forward = draw_rows(2, num_tasks, key=key) == 0
     return {"direction": jnp.where(forward, jnp.float32(1.0), jnp.float32(-1.0))}
 
 
 def _draw_dead_joint(split: str, num_tasks: int, key: PRNGKey) -> dict[str, np.ndarray]:
     choices = np.asarray([_JOINTS.index(joint) for joint in _DEAD[split]])
-    dead = choices[np.asarray(jax.random.randint(key, (num_tasks,), 0, len(choices)))]
+    dead = choices[np.asarray(draw_rows(len(choices), num_tasks, key=key))]
     return {"strength": 1.0 - np.eye(len(_JOINTS), dtype=np.float32)[dead]}
 
 

@@ -211,7 +211,10 @@ def _reference(args: list[str]) -> None:
     wanted = {"env": options.env, "num_tasks": options.num_tasks, "seed": options.seed}
     if options.json:
         write_json(options.json, wanted | {"scores": [score.to_json() for score in scores]})
-    _print(f"{options.env}: total reward of a trial, mean over {options.num_tasks} test tasks\n")
+    num_distinct = max(score.num_distinct for score in scores)
+    some = f" ({num_distinct:,} distinct)" if num_distinct < options.num_tasks else ""
+    tasks = f"{options.num_tasks:,} test tasks{some}"
+    _print(f"{options.env}: total reward of a trial, mean over {tasks}\n")
     line = "{:20} {:>9} {:>20} {:>9}  {}".format
     _print(line("strategy", "mean", "95 % interval", "published", "tuned").rstrip())
     for score in scores:

@@ -245,7 +245,7 @@ class Evaluation:
     @property
     def tasks_label(self) -> str:
         """How many tasks there are, and how many distinct ones if some of them are equal."""
-        num_distinct = len(set(self.distinct.tolist()))
+        num_distinct = len(np.unique(self.distinct))
         some = f" ({num_distinct:,} distinct)" if num_distinct < self.num_tasks else ""
         return f"{self.num_tasks:,}{some}"
 

@@ -12,14 +12,14 @@ def test_the_interval_is_a_bootstrap_over_tasks():
     assert (score.mean, score.interval) == (2.5, (1.0, 4.0))
     assert score.to_json() == {
         "strategy": "greedy", "tuned": "epsilon 0", "published": 2.0,
-        "mean": 2.5, "ci95_low": 1.0, "ci95_high": 4.0,
+        "mean": 2.5, "ci95_low": 1.0, "ci95_high": 4.0, "num_distinct": 2,
     }  # fmt: skip
 
 
 def test_equal_tasks_are_drawn_together():
     score = Score("greedy", np.asarray([4.0, 1.0, 5.0, 3.0]), distinct=np.asarray([0, 1, 0, 0]))
     assert (score.mean, score.interval) == (3.25, (1.0, 4.0))
-    assert "distinct" not in score.to_json()
+    assert score.to_json()["num_distinct"] == 2
 
 
 def test_the_interval_of_many_tasks_is_as_wide_as_the_theory_says():
@@ -32,4 +32,5 @@ def test_an_exact_total_has_no_interval():
     score = Score("optimal", np.asarray([7.5]))
     assert score.interval is None
     record = score.to_json()
+    assert record["num_distinct"] == 0
     assert (record["ci95_low"], record["mean"], record["ci95_high"]) == (7.5, 7.5, 7.5)

@@ -44,13 +44,21 @@ class Score:
         """The 95 % bootstrap interval of the mean over tasks; None if the total is exact."""
         return mean_interval(self.total, self.distinct)
 
+    @property
+    def num_distinct(self) -> int:
+        """How many different tasks the mean is over; 0 if the total is exact."""
+        if len(self.total) == 1:
+            return 0
+        return len(self.total) if self.distinct is None else len(np.unique(self.distinct))
+
     def to_json(self) -> dict[str, Any]:
         """Return the score as plain JSON values, without what is known of single tasks.
 
         Both ends of the interval of an exact total are the total itself.
         """
         low, high = self.interval or (self.mean, self.mean)
-        record = asdict(self) | {"mean": self.mean, "ci95_low": low, "ci95_high": high}
+        ends = {"ci95_low": low, "ci95_high": high, "num_distinct": self.num_distinct}
+        record = asdict(self) | {"mean": self.mean} | ends
         del record["total"], record["distinct"]
         return record
 

@@ -12,7 +12,16 @@ from scipy import stats
 from trmrl.agents.base import AbstractAgent, TaskPlan
 from trmrl.envs.base import HOST, JAX, AbstractEnvs, Driver
 from trmrl.evaluate import evaluate
-from trmrl.types import Continuous, Decision, EnvSpec, Evaluation, Outcome, TrmrlError, replace
+from trmrl.types import (
+    STEP_NUMBERS,
+    Continuous,
+    Decision,
+    EnvSpec,
+    Evaluation,
+    Outcome,
+    TrmrlError,
+    replace,
+)
 
 H, K = 3, 2
 
@@ -116,6 +125,30 @@ def by_hand(tasks, num_episodes=K):
 def test_returns_are_the_sums_of_the_rows_that_happened(evaluation):
     assert {task["days"] for task in evaluation.tasks} == {1, 2, 3}
     np.testing.assert_allclose(evaluation.returns, by_hand(evaluation.tasks), rtol=1e-6)
+
+
+def test_rewards_of_every_step_are_kept(evaluation):
+    """Two lanes of each kind are paid for 1, 2 and 3 steps; of the rest nothing is read."""
+    kept = evaluation.reward_per_step
+    paid = np.asarray(
+        [
+            [
+                (task["wage"] * (t + 1) + 10 * (k + 1)) * (t < task["days"])
+                for k in range(K)
+                for t in range(H)
+            ]
+            for task in evaluation.tasks
+        ]
+    )
+    assert set(kept) == set(STEP_NUMBERS)
+    np.testing.assert_allclose(kept["mean"], paid.mean(axis=0), rtol=1e-4)
+    for q in (10, 50, 90):
+        np.testing.assert_allclose(kept[f"p{q}"], np.percentile(paid, q, axis=0), rtol=1e-4)
+    np.testing.assert_allclose(kept["running"], [1, 2 / 3, 1 / 3] * K, rtol=1e-4)
+    sums = np.reshape(kept["mean"], (K, H)).sum(axis=1)
+    np.testing.assert_allclose(sums, evaluation.return_per_episode["mean"], rtol=1e-4)
+    low, high = np.asarray(kept["ci95_low"]), np.asarray(kept["ci95_high"])
+    assert (low <= kept["mean"]).all() and (kept["mean"] <= high).all() and (low < high).any()
 
 
 def test_the_return_of_several_lanes_on_a_task_is_their_mean():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from trmrl.types import (
+    STEP_NUMBERS,
     Continuous,
     Decision,
     Discrete,
@@ -90,6 +91,7 @@ def full_record():
         "tasks": [{"goal": 1.0}] * 3, "success": [[0.0, 1.0]] * 3,
         "success_at_end": [[0.0, 0.5]] * 3, "success_per_episode": per_episode(0.5, 0.0, 1.0),
         "success_at_end_per_episode": per_episode(0.25, 0.0, 0.5),
+        "reward_per_step": dict.fromkeys(STEP_NUMBERS, [0.5, 1.0, 0.5, 2.0]),
     }  # fmt: skip
 
 
@@ -98,6 +100,7 @@ def test_what_an_older_file_lacks_has_the_documented_value():
     assert (found.agent, found.explore, found.seed) == ("", False, 0)
     assert (found.experience, found.tasks) == ([], [])
     assert found.success is None and found.success_at_end is None
+    assert found.reward_per_step is None
     assert found.success_per_episode is None and found.success_at_end_per_episode is None
     assert found.returns == [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
     assert isinstance(found.returns[0][0], float)
@@ -139,15 +142,24 @@ def test_success_comes_whole_or_not_at_all(name):
         ({"num_tasks": 0}, "'num_tasks' is 0, expected 1 or more"),
         ({"num_episodes": True}, "'num_episodes' is True, expected 1 or more"),
         ({"env_steps": "many"}, "'env_steps' is 'many', expected 0 or more"),
-        ({"experience": [0.0]}, "'experience' has a row of 1 for 2 episodes"),
+        ({"experience": [0.0]}, "'experience' has a row of 1, expected 2"),
         ({"returns": "none"}, "'returns' is 'none', expected list"),
         ({"returns": [[1.0, 2.0]]}, "'returns' has 1 entries for 3 tasks"),
-        ({"returns": [[1.0, 2.0], [1.0], [1.0, 2.0]]}, "'returns' has a row of 1 for 2 episodes"),
+        ({"returns": [[1.0, 2.0], [1.0], [1.0, 2.0]]}, "'returns' has a row of 1, expected 2"),
         ({"returns": [[1.0, 2.0], [1.0, "x"], [1.0, 2.0]]}, "'returns' holds 'x', expected number"),
         ({"success": [[1.0, float("nan")]] * 3}, "'success' holds nan, expected numbers"),
         ({"success_at_end": [[True, 0.0]] * 3}, "'success_at_end' holds True, expected numbers"),
         ({"return_per_episode": {"mean": [1.0, 2.0]}}, "'return_per_episode' needs mean, ci95_low"),
         ({"success_per_episode": per_episode(1, 2, [3])}, "'success_per_episode.ci95_high' holds"),
+        ({"reward_per_step": {"mean": [1.0, 2.0]}}, "'reward_per_step' needs mean, ci95_low"),
+        (
+            {"reward_per_step": dict.fromkeys(STEP_NUMBERS, [1.0] * 3)},
+            "'reward_per_step' has 3 steps in 2 episodes",
+        ),
+        (
+            {"reward_per_step": dict.fromkeys(STEP_NUMBERS, [1.0] * 4) | {"p50": [1.0]}},
+            "'reward_per_step.p50' has a row of 1, expected 4",
+        ),
         ({"tasks": [{"goal": 1.0}]}, "'tasks' has 1 entries for 3 tasks"),
     ],
 )

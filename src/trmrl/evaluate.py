@@ -42,7 +42,8 @@ def evaluate(
     tasks = envs.sample_tasks(split, num_tasks, key=task_key)
     spread = agent.plan.spread(tasks)
     measured = _compiled(agent, envs, num_episodes, explore)(model, spread, trial_key)
-    measured = {name: np.asarray(x, np.float64).T for name, x in measured.items()}
+    by_task = lambda x: np.asarray(x, np.float64).reshape(-1, num_tasks).T
+    measured = {name: by_task(x) for name, x in measured.items()}
     returns, steps = measured["returns"], measured["steps"]
     if not np.isfinite(returns).all():
         raise TrmrlError(f"{envs.spec.name} gave rewards that are not finite")
@@ -64,6 +65,7 @@ def evaluate(
         experience=[0.0, *np.cumsum(steps.mean(axis=0))[:-1].tolist()],
         return_per_episode=_summary(returns, distinct),
         returns=returns.tolist(),
+        reward_per_step=_by_step(measured["reward"], measured["running"], distinct),
         tasks=rows,
         **success,
     )
@@ -78,6 +80,18 @@ def _summary(
     return {"mean": mean.tolist(), "ci95_low": low.tolist(), "ci95_high": high.tolist()}
 
 
+def _by_step(
+    reward: Float[np.ndarray, "num_tasks T"],
+    running: Float[np.ndarray, "num_tasks T"],
+    distinct: Int[np.ndarray, " num_tasks"],
+) -> dict[str, list[float]]:
+    """Return what an evaluation keeps of the steps of its trials, in six digits."""
+    numbers = _summary(reward, distinct)
+    numbers |= {f"p{q}": np.percentile(reward, q, axis=0).tolist() for q in (10, 50, 90)}
+    numbers["running"] = running.mean(axis=0).tolist()
+    return {name: [float(f"{x:.6g}") for x in row] for name, row in numbers.items()}
+
+
 @functools.lru_cache(maxsize=16)
 def _compiled(
     agent: AbstractAgent, envs: AbstractEnvs, num_episodes: int | None, explore: bool
@@ -85,7 +99,8 @@ def _compiled(
     """Return what to measure in a trial, `[K, num_tasks]` each, by model, tasks and key.
 
     Where an agent has several lanes on a task, its scores are their mean, and its `steps` (env
-    steps) their sum. `success` and `success_at_end` are there if the worlds mark success.
+    steps) their sum. `success` and `success_at_end` are there if the worlds mark success. Of every
+    step there are `reward` and `running`, `[K, H, num_tasks]`.
     """
 
     def measure(model, tasks, key):
@@ -94,9 +109,11 @@ def _compiled(
         )
         rows, by_task = trial.rows, agent.plan.by_task
         steps = rows.valid.sum(axis=1)
-        total = jnp.where(rows.valid, rows.outcome.reward, 0.0).sum(axis=1)
-        scores = {"returns": total} | _success(rows, steps)
-        return {name: by_task(x).mean(axis=2) for name, x in scores.items()} | {
+        reward = jnp.where(rows.valid, rows.outcome.reward, 0.0)
+        running = rows.valid.astype(jnp.float32)
+        scores = {"returns": reward.sum(axis=1), "reward": reward, "running": running}
+        scores |= _success(rows, steps)
+        return {name: by_task(x).mean(axis=-1) for name, x in scores.items()} | {
             "steps": by_task(steps).sum(axis=2)
         }
 

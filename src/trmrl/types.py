@@ -234,6 +234,10 @@ class Evaluation:
     success_at_end_per_episode: PerEpisode | None = None
     success: PerTask | None = None
     success_at_end: PerTask | None = None
+    # [num_episodes * H] each, by name (`STEP_NUMBERS`): rewards of the trial's steps over tasks,
+    # their mean with its interval and three percentiles; 0 after an early end of an episode.
+    # `running` is the share of episodes that had not ended. None where it was not kept.
+    reward_per_step: dict[str, list[float]] | None = None
     # [num_tasks]: each task's numbers, by name. Empty where they were not kept.
     tasks: list[Any] = field(default_factory=list)
 
@@ -278,7 +282,8 @@ class Evaluation:
 
 
 _SUCCESS = ("success_per_episode", "success_at_end_per_episode", "success", "success_at_end")
-_MAY_LACK = ("agent", "explore", "seed", "experience", "tasks", *_SUCCESS)
+_MAY_LACK = ("agent", "explore", "seed", "experience", "reward_per_step", "tasks", *_SUCCESS)
+STEP_NUMBERS = ("mean", "ci95_low", "ci95_high", "p10", "p50", "p90", "running")
 
 
 def _read_field(name: str, value: Any, *, num_tasks: int, num_episodes: int) -> Any:
@@ -295,6 +300,13 @@ def _read_field(name: str, value: Any, *, num_tasks: int, num_episodes: int) -> 
         if set(_expect(dict, name, value)) != {"mean", "ci95_low", "ci95_high"}:
             raise TrmrlError(f"the field {name!r} needs mean, ci95_low and ci95_high, no more")
         return {key: _numbers(f"{name}.{key}", row, num_episodes) for key, row in value.items()}
+    if name == "reward_per_step":
+        if set(_expect(dict, name, value)) != set(STEP_NUMBERS):
+            raise TrmrlError(f"the field {name!r} needs {', '.join(STEP_NUMBERS)}, no more")
+        num_steps = len(_expect(list, f"{name}.mean", value["mean"]))
+        if not num_steps or num_steps % num_episodes:
+            raise TrmrlError(f"the field {name!r} has {num_steps} steps in {num_episodes} episodes")
+        return {key: _numbers(f"{name}.{key}", row, num_steps) for key, row in value.items()}
     rows = _expect(list, name, value)
     if len(rows) != num_tasks and not (name == "tasks" and rows == []):
         raise TrmrlError(f"the field {name!r} has {len(rows)} entries for {num_tasks} tasks")
@@ -314,10 +326,10 @@ def _count(name: str, value: Any, least: int = 0) -> int:
 
 
 def _numbers(name: str, value: Any, size: int) -> list[float]:
-    """Return a row of finite numbers, one for each episode."""
+    """Return a row of `size` finite numbers."""
     row = _expect(list, name, value)
     if len(row) != size:
-        raise TrmrlError(f"the field {name!r} has a row of {len(row)} for {size} episodes")
+        raise TrmrlError(f"the field {name!r} has a row of {len(row)}, expected {size}")
     for number in row:
         is_number = isinstance(number, int | float) and not isinstance(number, bool)
         if not is_number or not math.isfinite(number):

@@ -5,7 +5,7 @@ import pytest
 
 from trmrl.report.curve import draw, on_one_grid
 from trmrl.report.experiments import Episodes
-from trmrl.types import TrmrlError
+from trmrl.types import STEP_NUMBERS, TrmrlError
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -106,6 +106,29 @@ def test_adaptation_stands_over_what_the_task_had_cost(make_run, evaluation, axe
     (band,) = trial.collections
     corners = {tuple(corner) for corner in band.get_paths()[0].vertices.tolist()}
     assert corners == {(0.0, 1.0), (0.0, 3.0), (200.0, 5.0), (200.0, 9.0)}
+
+
+def test_rewards_by_step_have_a_panel_with_a_line_for_each_split(
+    make_run, evaluation, axes_of, tmp_path
+):
+    runs = [make_run(f"a-s{seed}", [(8, 1.0, None)], seed=seed) for seed in range(2)]
+    for run, reward in zip(runs, (1.0, 3.0), strict=True):
+        for split, more in (("test", 0.0), ("ood", -5.0)):
+            mean = [reward + more, reward + more + 1]
+            steps = dict.fromkeys(STEP_NUMBERS, mean)
+            record = evaluation([[3.0]], split=split, reward_per_step=steps)
+            run.write_evaluation(split, record)
+    draw(runs, tmp_path / "x.png")
+    ((_, _, panel),) = axes_of
+    test, ood, *_ = panel.lines
+    assert line(test) == ([0, 1], [2.0, 3.0])
+    assert line(ood) == ([0, 1], [-3.0, -2.0])
+    assert (test.get_linestyle(), ood.get_linestyle()) == ("-", "--")
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == [
+        "test tasks",
+        "ood tasks",
+    ]
+    assert panel.get_xlabel() == "steps since the trial began"
 
 
 def test_success_has_a_panel_where_any_run_logged_it(make_run, axes_of, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from trmrl.report.table import table
 from trmrl.run import Run
-from trmrl.types import TrmrlError
+from trmrl.types import STEP_NUMBERS, TrmrlError
 
 
 @pytest.fixture
@@ -67,6 +67,21 @@ def test_success_has_columns_where_any_evaluation_has_it(run, evaluation):
     ]
     assert many == ["0.50 (0.50 to 0.50) an episode", "0.25 (0.25 to 0.25) an episode"]
     assert old == ["", ""]
+
+
+def test_steps_to_the_plateau_have_a_column_where_rewards_by_step_were_kept(run, evaluation):
+    steps = lambda *mean: dict.fromkeys(STEP_NUMBERS, list(mean)) | {"running": [1.0] * len(mean)}
+    late = evaluation([[1.0, 2.0]], reward_per_step=steps(0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0))
+    run.write_evaluation("a", late)
+    run.write_evaluation("b", evaluation([[1.0]], reward_per_step=steps(0.0, 0.0, 0.0, 1.0)))
+    run.write_evaluation("c", evaluation([[1.0]]))
+    never = evaluation([[1.0, 2.0]], reward_per_step=steps(0.0, 0.0, 1.0, 1.0))
+    run.write_evaluation("d", never)
+    header, _, *rows = [line[2:-2].split(" | ") for line in table([run]).splitlines()]
+    assert header[-1] == "steps to the plateau"
+    assert [row[-1] for row in rows] == [
+        "2 (last episode 1)", "3", "", "never (last episode 0)"
+    ]  # fmt: skip
 
 
 def test_nothing_evaluated_is_said(run):

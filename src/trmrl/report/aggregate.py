@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float
 
 from trmrl.ops.bootstrap import interquartile_interval, interquartile_mean, mean_interval
-from trmrl.report.experiments import Experiment, experiments, with_interval
-from trmrl.report.table import FEW, SEVERAL, actions, evaluations, markdown
+from trmrl.report.experiments import Experiment, evaluations, experiments, with_interval
+from trmrl.report.table import FEW, SEVERAL, actions, markdown
 from trmrl.run import Run
 from trmrl.types import Evaluation
 

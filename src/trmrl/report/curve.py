@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from trmrl.ops.bootstrap import bootstrap_interval
+from trmrl.report.adaptation import last_evaluations, rewards_by_step
 from trmrl.report.efficiency import compared_episodes, evaluated
 from trmrl.report.experiments import Episodes, Experiment, experiments
-from trmrl.report.table import evaluations
 from trmrl.run import Run
 from trmrl.types import TrmrlError
 
 Line = tuple[np.ndarray, np.ndarray]  # costs [X] and scores [X], one seed's
+SPLITS = {"test": "-", "ood": "--"}  # and how their lines are drawn
 COSTS = {"env_steps": "env steps", "seconds": "wall-clock of training (s)"}
 
 
@@ -24,12 +25,13 @@ def draw(runs: list[Run], path: str | Path, episodes: Episodes | None = None) ->
 
     One panel over env steps, and one over wall-clock where any run logged it. Then, where runs were
     evaluated at their end, how they adapted: the return of every episode of a trial over the env
-    steps its task had cost before. Last, where any run logged `test_success`, the share of tasks
-    with success over env steps. Faint lines are each seed's mean return per episode while training
-    (actions sampled), dots its deterministic evaluations on held-out tasks; the strong line is the
-    mean of those over seeds, the band its 95 % bootstrap interval. All are of the same `episodes`
-    of a trial, as in `efficiency_table`; the axis says which. Returns the path; raises `TrmrlError`
-    if there is nothing to draw or the picture cannot be written.
+    steps its task had cost before; and, where those kept it, the mean reward of every step since
+    the trial began, a line for each split. Last, where any run logged `test_success`, the share of
+    tasks with success over env steps. Faint lines are each seed's mean return per episode while
+    training (actions sampled), dots its deterministic evaluations on held-out tasks; the strong
+    line is the mean of those over seeds, the band its 95 % bootstrap interval. All are of the same
+    `episodes` of a trial, as in `efficiency_table`; the axis says which. Returns the path; raises
+    `TrmrlError` if there is nothing to draw or the picture cannot be written.
     """
     import matplotlib
 
@@ -48,13 +50,20 @@ def draw(runs: list[Run], path: str | Path, episodes: Episodes | None = None) ->
     ]
     adapted = [adaptation(experiment) for experiment in groups]
     has_success = any("test_success" in record for record in logs)
-    num_panels = len(costs) + any(adapted) + has_success
+    by_step = [
+        {split: rewards_by_step(last_evaluations(experiment, split)) for split in SPLITS}
+        for experiment in groups
+    ]
+    has_steps = any(rewards is not None for splits in by_step for rewards in splits.values())
+    num_panels = len(costs) + any(adapted) + has_steps + has_success
     figure, (panels,) = plt.subplots(
         1, num_panels, figsize=(7 * num_panels, 4), layout="constrained", squeeze=False
     )
     panels = list(panels)
     if has_success:
         _draw_success(panels.pop(), groups, compared)
+    if has_steps:
+        _draw_steps(panels.pop(), by_step)
     _draw_returns(panels, groups, compared, costs, adapted)
     path = Path(path)
     try:
@@ -117,6 +126,21 @@ def _draw_success(axes: Any, groups: list[Experiment], compared: list[Episodes])
     axes.grid(alpha=0.3)
 
 
+def _draw_steps(axes: Any, by_step: list[dict[str, Any]]) -> None:
+    """Draw the reward of every step since the trial began, mean over tasks and seeds."""
+    for index, splits in enumerate(by_step):
+        for split, rewards in splits.items():
+            if rewards is not None:
+                lines = [(np.arange(rewards.shape[1]), row) for row in rewards]
+                _draw_mean(axes, lines, f"C{index % 10}", SPLITS[split])
+    for split, style in SPLITS.items():
+        if any(splits[split] is not None for splits in by_step):
+            axes.plot([], [], style, color="gray", label=f"{split} tasks")
+    axes.legend(frameon=False, fontsize="small")
+    axes.set(xlabel="steps since the trial began", ylabel="reward")
+    axes.grid(alpha=0.3)
+
+
 def _draw_evaluated(
     axes: Any, experiment: Experiment, episodes: Episodes, cost: str, score: str, color: str
 ) -> None:
@@ -148,18 +172,11 @@ def adaptation(experiment: Experiment) -> list[Line]:
     Of the last deterministic evaluation on the test split; seeds without one have none, nor those
     whose evaluation did not count experience.
     """
-    lines = []
-    for run in experiment.runs.values():
-        candidates = [
-            evaluation
-            for evaluation in evaluations(run)
-            if evaluation.split == "test" and evaluation.experience and not evaluation.explore
-        ]
-        if candidates:
-            last = max(candidates, key=lambda evaluation: evaluation.env_steps)
-            mean = last.return_per_episode["mean"]
-            lines.append((np.asarray(last.experience), np.asarray(mean)))
-    return lines
+    return [
+        (np.asarray(last.experience), np.asarray(last.return_per_episode["mean"]))
+        for last in last_evaluations(experiment, "test")
+        if last.experience
+    ]
 
 
 def on_one_grid(lines: list[Line]) -> tuple[np.ndarray, np.ndarray]:

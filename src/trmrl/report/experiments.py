@@ -1,6 +1,7 @@
 """Which runs are one experiment (their configs differ in the seed alone), and how they compare.
 
-Of two trials only the same episodes compare. Also how tables write a number and its interval.
+Of two trials only the same episodes compare. Also how tables write a number and its interval, and
+what evaluations a run holds.
 """
 
 import json
@@ -8,13 +9,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 from jaxtyping import Float
 
-from trmrl.run import Run
-from trmrl.types import TrmrlError, base_name
+from trmrl.run import EVALUATIONS, Run
+from trmrl.types import Evaluation, TrmrlError, base_name
 
 SEED = re.compile(r"[-_]s(eed)?\d+$")  # at the end of a run folder's name
 
@@ -98,3 +100,16 @@ def with_interval(value: float, interval: tuple[float, float] | None, digits: in
         return f"{value:.{digits}f}"
     low, high = interval
     return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def evaluations(run: Run) -> list[Evaluation]:
+    """Return every evaluation stored in a run folder; raises `TrmrlError` if one is damaged."""
+    paths = sorted((run.path / EVALUATIONS).glob("*.json"))
+    return [_read(path) for path in paths]
+
+
+def _read(path: Path) -> Evaluation:
+    try:
+        return Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError, TrmrlError) as error:
+        raise TrmrlError(f"{path} is damaged: {error}") from error

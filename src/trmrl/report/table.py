@@ -1,14 +1,13 @@
 """What runs scored on held-out tasks, as a Markdown table. Reads evaluations and nothing else."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from trmrl.ops.bootstrap import bootstrap_interval, mean_interval
-from trmrl.report.experiments import with_interval
-from trmrl.run import EVALUATIONS, Run
+from trmrl.report.adaptation import steps_to_plateau
+from trmrl.report.experiments import evaluations, with_interval
+from trmrl.run import Run
 from trmrl.types import Evaluation, PerTask, TrmrlError
 
 FEW = 3  # episodes that are shown with an interval each; of more, the whole trial has one
@@ -23,7 +22,8 @@ def table(runs: list[Run]) -> str:
     ones the return of the whole trial, with the means of its episodes if they are ten or less.
     Where any world marks success there are two columns of it: the share of tasks with success at
     any step of the episode, and at its last; of longer trials, the mean share of their episodes.
-    Raises `TrmrlError` if nothing was evaluated.
+    Where rewards by step were kept there is a column of `steps_to_plateau`, of the trial and of its
+    last episode. Raises `TrmrlError` if nothing was evaluated.
     """
     found = [(run.path.name, evaluation) for run in runs for evaluation in evaluations(run)]
     if not found:
@@ -33,6 +33,9 @@ def table(runs: list[Run]) -> str:
     if any(evaluation.success is not None for _, evaluation in found):
         header += ["success", "success at the end"]
         rows = [[*row, *_success(one)] for row, (_, one) in zip(rows, found, strict=True)]
+    if any(evaluation.reward_per_step is not None for _, evaluation in found):
+        header += ["steps to the plateau"]
+        rows = [[*row, _plateau(one)] for row, (_, one) in zip(rows, found, strict=True)]
     return markdown(header, rows)
 
 
@@ -46,19 +49,6 @@ def markdown(header: list[str], rows: list[list[Any]]) -> str:
 def actions(evaluation: Evaluation) -> str:
     """Return how an evaluation chose its actions: the policy's mode, or sampled."""
     return "sampled" if evaluation.explore else "mode"
-
-
-def evaluations(run: Run) -> list[Evaluation]:
-    """Return every evaluation stored in a run folder; raises `TrmrlError` if one is damaged."""
-    paths = sorted((run.path / EVALUATIONS).glob("*.json"))
-    return [_read(path) for path in paths]
-
-
-def _read(path: Path) -> Evaluation:
-    try:
-        return Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError, TrmrlError) as error:
-        raise TrmrlError(f"{path} is damaged: {error}") from error
 
 
 def _cells(evaluation: Evaluation) -> list[Any]:
@@ -77,6 +67,15 @@ def _cells(evaluation: Evaluation) -> list[Any]:
 def _success(evaluation: Evaluation) -> list[str]:
     """Return the two cells of success, empty where the world does not mark it."""
     return [_share(evaluation.success, evaluation), _share(evaluation.success_at_end, evaluation)]
+
+
+def _plateau(evaluation: Evaluation) -> str:
+    """Return the steps that the first episode and the last need; empty where that is not known."""
+    found = steps_to_plateau(evaluation)
+    if found is None:
+        return ""
+    first, last = ("never" if steps is None else f"{steps:,}" for steps in found)
+    return f"{first} (last episode {last})" if evaluation.num_episodes > 1 else first
 
 
 def _share(success: PerTask | None, evaluation: Evaluation) -> str:

@@ -351,6 +351,18 @@ def test_report_draws_runs(capsys, trained, tmp_path):
     assert wrote == f"wrote {out}"
 
 
+def test_a_reader_that_leaves_early_is_no_error_to_talk_about():
+    """As `trmrl envs | head -1` does."""
+    code = "from trmrl.cli import main; main(['envs'])"
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=closed, stderr=subprocess.PIPE, timeout=120
+        )
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_ctrl_c_exits_with_130_and_says_how_to_go_on(capsys, tmp_path, monkeypatch):
     path = tmp_path / "run"
 

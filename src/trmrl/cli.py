@@ -6,6 +6,7 @@ Python program could not also call.
 
 import dataclasses
 import difflib
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -36,11 +37,15 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 2 and one line on what the user can mend."""
     try:
         _dispatch(list(sys.argv[1:] if args is None else args))
+        sys.stdout.flush()
     except TrmrlError as error:
         print("trmrl:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # whoever read our output has left (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        sys.exit(1)
 
 
 def _dispatch(args: list[str]) -> None:

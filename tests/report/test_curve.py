@@ -22,7 +22,7 @@ def axes_of(monkeypatch):
 
     def remember(*args, **kwargs):
         figure, panels = subplots(*args, **kwargs)
-        kept.append(panels[0])
+        kept.append(list(panels.flat))
         return figure, panels
 
     monkeypatch.setattr(plt, "subplots", remember)
@@ -98,7 +98,7 @@ def test_adaptation_stands_over_what_the_task_had_cost(make_run, evaluation, axe
         run.write_evaluation("sampled", evaluation(returns, **wrong, explore=True))
     runs[2].write_evaluation("test", evaluation([[1.0, 2.0]]))  # by an older program
     draw(runs, tmp_path / "x.png")
-    ((steps, _, trial),) = axes_of
+    ((steps, _, trial, *_),) = axes_of
     assert trial.get_ylim() == steps.get_ylim()
     (mean,) = trial.lines
     assert line(mean) == ([0.0, 200.0], [2.0, 7.0])
@@ -119,7 +119,7 @@ def test_rewards_by_step_have_a_panel_with_a_line_for_each_split(
             record = evaluation([[3.0]], split=split, reward_per_step=steps)
             run.write_evaluation(split, record)
     draw(runs, tmp_path / "x.png")
-    ((_, _, panel),) = axes_of
+    ((_, _, panel, *_),) = axes_of
     test, ood, *_ = panel.lines
     assert line(test) == ([0, 1], [2.0, 3.0])
     assert line(ood) == ([0, 1], [-3.0, -2.0])
@@ -140,7 +140,7 @@ def test_success_has_a_panel_where_any_run_logged_it(make_run, axes_of, tmp_path
         make_run("b-s0", [(8, 1.0, [9.0, 9.0])], clip=1),
     ]
     draw(runs, tmp_path / "x.png")
-    ((steps, clock, success),) = axes_of
+    ((steps, clock, success, *_),) = axes_of
     first_dots, second_dots, mean = success.lines
     assert line(first_dots) == ([8, 16], [0.25, 0.75])
     assert line(second_dots) == ([8, 16], [0.75, 1.0])

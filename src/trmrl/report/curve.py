@@ -56,10 +56,14 @@ def draw(runs: list[Run], path: str | Path, episodes: Episodes | None = None) ->
     ]
     has_steps = any(rewards is not None for splits in by_step for rewards in splits.values())
     num_panels = len(costs) + any(adapted) + has_steps + has_success
-    figure, (panels,) = plt.subplots(
-        1, num_panels, figsize=(7 * num_panels, 4), layout="constrained", squeeze=False
+    columns = min(num_panels, 2)
+    rows = -(-num_panels // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(7 * columns, 4 * rows), layout="constrained", squeeze=False
     )
-    panels = list(panels)
+    panels = list(grid.flat)
+    while len(panels) > num_panels:
+        panels.pop().remove()
     if has_success:
         _draw_success(panels.pop(), groups, compared)
     if has_steps:
@@ -85,7 +89,6 @@ def _draw_returns(
     """Draw returns over every cost, and over experience in a last panel where any adapted."""
     for axes in panels[1:]:
         axes.sharey(panels[0])
-        axes.tick_params(labelleft=False)
     for axes, cost in zip(panels, costs, strict=False):
         for index, (experiment, episodes) in enumerate(zip(groups, compared, strict=True)):
             _draw_experiment(axes, experiment, episodes, cost, f"C{index % 10}")
@@ -93,10 +96,13 @@ def _draw_returns(
     for index, lines in enumerate(adapted):
         if lines:
             _draw_mean(panels[-1], lines, f"C{index % 10}", ".-")
-            panels[-1].set(xlabel="env steps on the task before the episode")
+            panels[-1].set(
+                xlabel="env steps on the task before the episode", ylabel="return of the episode"
+            )
     for axes in panels:
         axes.grid(alpha=0.3)
-    panels[0].set(ylabel=f"return per episode{_which(compared)}")
+    for axes in panels[: len(costs)]:
+        axes.set(ylabel=f"return per episode{_which(compared)}")
     panels[0].legend(frameon=False, fontsize="small")
 
 

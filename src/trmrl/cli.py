@@ -201,7 +201,7 @@ def _print_report(runs: list[Any], out: Path, episodes: Any = None) -> None:
 
     tables = table(runs), aggregate_table(runs), efficiency_table(runs, episodes)
     picture = draw(runs, out, episodes)
-    print("\n\n".join(text for text in tables if text))
+    print("\n\n".join(one.markdown() for one in tables if one.rows))
     _print(f"wrote {picture}")
 
 

@@ -4,7 +4,9 @@ from trmrl.report.aggregate import aggregate_table
 
 
 def rows(runs):
-    return [line.strip("| ").split(" | ") for line in aggregate_table(runs).splitlines()[2:]]
+    return [
+        line.strip("| ").split(" | ") for line in aggregate_table(runs).markdown().splitlines()[2:]
+    ]
 
 
 def test_every_episode_is_averaged_over_seeds(make_run):

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from trmrl.report.curve import draw, on_one_grid
+from trmrl.report.curve import draw
 from trmrl.report.experiments import Episodes
+from trmrl.report.panels import on_one_grid
 from trmrl.types import STEP_NUMBERS, TrmrlError
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -44,7 +45,7 @@ def test_curves_stand_over_steps_and_over_seconds(make_run, axes_of, tmp_path):
     path = draw(runs, tmp_path / "x.png")
     assert path.read_bytes().startswith(PNG)
     ((steps, clock),) = axes_of
-    first, _, _, first_dots, second_dots, mean, other, _ = steps.lines
+    first, _, first_dots, second_dots, mean, other, *_ = steps.lines
     assert line(first) == ([8, 16, 24], [2.0, 2.0, 2.0])  # it had [1, 3] every time
     assert line(first_dots) == ([8, 24], [1.5, 3.5])
     assert line(second_dots) == ([8, 24], [2.5, 6.5])
@@ -55,7 +56,7 @@ def test_curves_stand_over_steps_and_over_seconds(make_run, axes_of, tmp_path):
     assert corners == {(8, 1.5), (8, 2.5), (24, 3.5), (24, 6.5)}
     assert [text.get_text() for text in steps.get_legend().get_texts()] == ["a", "b"]
     # Over seconds both seeds are known from 2 to 4 s: 2, 2.5 and 3 of the first are interpolated.
-    assert line(clock.lines[5]) == ([2, 4], [(2.0 + 2.5) / 2, (3.0 + 6.5) / 2])
+    assert line(clock.lines[4]) == ([2, 4], [(2.0 + 2.5) / 2, (3.0 + 6.5) / 2])
     assert "wall-clock" in clock.get_xlabel()
 
 
@@ -69,11 +70,11 @@ def test_lines_are_of_the_episodes_that_are_compared(make_run, axes_of, tmp_path
     draw(runs[1:], tmp_path / "x.png", Episodes(3, 3))
     ((both,), (third,)) = axes_of
     means = [plotted for plotted in both.lines if plotted.get_linestyle() == "-"]
-    training, _, mean_a, _, _, mean_b = means
+    training, mean_a, _, mean_b, *_ = means
     assert line(training) == ([8, 16], [3.0, 3.0])  # its second in training
     assert (line(mean_a)[1], line(mean_b)[1]) == ([2.0, 6.0], [4.0, 5.0])
     assert both.get_ylabel() == "return per episode, episode 2"
-    assert line(third.lines[-1])[1] == [9.0, 9.0]
+    assert line(third.lines[2])[1] == [9.0, 9.0]
     assert third.get_ylabel() == "return per episode, episode 3"
 
 
@@ -141,7 +142,7 @@ def test_success_has_a_panel_where_any_run_logged_it(make_run, axes_of, tmp_path
     ]
     draw(runs, tmp_path / "x.png")
     ((steps, clock, success, *_),) = axes_of
-    first_dots, second_dots, mean = success.lines
+    first_dots, second_dots, mean, *_ = success.lines
     assert line(first_dots) == ([8, 16], [0.25, 0.75])
     assert line(second_dots) == ([8, 16], [0.75, 1.0])
     assert line(mean) == ([8, 16], [0.5, 0.875])

@@ -1,4 +1,4 @@
-"""What experiments scored on held-out tasks, over seeds, as a Markdown table.
+"""What experiments scored on held-out tasks, over seeds, as a table.
 
 Means over seeds and interquartile means over seeds and tasks, from the evaluations in the run
 folders; what a single run scored is in `table.py`.
@@ -14,7 +14,8 @@ from jaxtyping import Float
 
 from trmrl.ops.bootstrap import interquartile_interval, interquartile_mean, mean_interval
 from trmrl.report.experiments import Experiment, evaluations, experiments, with_interval
-from trmrl.report.table import FEW, SEVERAL, actions, markdown
+from trmrl.report.markup import Table
+from trmrl.report.table import FEW, SEVERAL, actions
 from trmrl.run import Run
 from trmrl.types import Evaluation
 
@@ -29,7 +30,7 @@ HEADER = [
 SCORES = {"return": "returns", "success": "success", "success at the end": "success_at_end"}
 
 
-def aggregate_table(runs: list[Run]) -> str:
+def aggregate_table(runs: list[Run]) -> Table:
     """Return one row per experiment, evaluation, score and episode.
 
     Of many episodes there is one row for the trial: the sum of their returns, or their mean
@@ -42,7 +43,7 @@ def aggregate_table(runs: list[Run]) -> str:
             env_steps = round(fmean(evaluation.env_steps for evaluation in group))
             cells = [experiment.label, group[0].split, actions(group[0]), env_steps]
             rows += [cells + rest for rest in _rows(group)]
-    return markdown(HEADER, rows)
+    return Table(HEADER, rows)
 
 
 def _alike(experiment: Experiment) -> Iterator[list[Evaluation]]:

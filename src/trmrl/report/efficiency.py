@@ -1,6 +1,6 @@
 """What experiments scored for the same cost: at equal env steps, and at equal wall-clock.
 
-A Markdown table from the evaluations that metrics carry, made during training; those that conclude
+A table from the evaluations that metrics carry, made during training; those that conclude
 a run are in `aggregate.py`.
 """
 
@@ -20,7 +20,7 @@ from trmrl.report.experiments import (
     experiments,
     with_interval,
 )
-from trmrl.report.table import markdown
+from trmrl.report.markup import Table
 from trmrl.run import Run
 
 HEADER = [
@@ -78,8 +78,8 @@ def _num_episodes(run: Run) -> int:
     return len(run.metrics()[-1]["return"]) if history is None else history.num_episodes
 
 
-def efficiency_table(runs: list[Run], episodes: Episodes | None = None) -> str:
-    """Return one row per experiment, worlds that two or more were trained on only; "" if none.
+def efficiency_table(runs: list[Run], episodes: Episodes | None = None) -> Table:
+    """Return one row per experiment, worlds that two or more were trained on only.
 
     The cost is the largest that every run on the world reached; a run scores what its last
     evaluation within that cost scored, in the same `episodes` of a trial as all others on the world
@@ -95,7 +95,7 @@ def efficiency_table(runs: list[Run], episodes: Episodes | None = None) -> str:
         if len(histories) > 1:
             compared = episodes or compared_episodes(group)
             rows += [[env, *cells] for cells in _rows(histories, compared)]
-    return markdown(HEADER, rows) if rows else ""
+    return Table(HEADER, rows)
 
 
 def _histories(experiment: Experiment) -> list[ScoreHistory]:

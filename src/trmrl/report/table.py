@@ -1,4 +1,4 @@
-"""What runs scored on held-out tasks, as a Markdown table. Reads evaluations and nothing else."""
+"""What runs scored on held-out tasks, as a table. Reads evaluations and nothing else."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import numpy as np
 from trmrl.ops.bootstrap import bootstrap_interval, mean_interval
 from trmrl.report.adaptation import steps_to_plateau
 from trmrl.report.experiments import evaluations, with_interval
+from trmrl.report.markup import Table
 from trmrl.run import Run
 from trmrl.types import Evaluation, PerTask, TrmrlError
 
@@ -14,12 +15,12 @@ FEW = 3  # episodes that are shown with an interval each; of more, the whole tri
 SEVERAL = 10  # episodes whose means are shown beside the whole trial's
 
 
-def table(runs: list[Run]) -> str:
+def table(runs: list[Run]) -> Table:
     """Return one row per evaluation stored in the run folders.
 
     Trials of few episodes show the mean return of each with its 95 % interval over distinct tasks,
-    whose number stands beside that of all where some are equal; longer
-    ones the return of the whole trial, with the means of its episodes if they are ten or less.
+    whose number stands beside that of all where some are equal; longer ones the return of the whole
+    trial, with the means of its episodes if they are ten or less.
     Where any world marks success there are two columns of it: the share of tasks with success at
     any step of the episode, and at its last; of longer trials, the mean share of their episodes.
     Where rewards by step were kept there is a column of `steps_to_plateau`, of the trial and of its
@@ -36,14 +37,7 @@ def table(runs: list[Run]) -> str:
     if any(evaluation.reward_per_step is not None for _, evaluation in found):
         header += ["steps to the plateau"]
         rows = [[*row, _plateau(one)] for row, (_, one) in zip(rows, found, strict=True)]
-    return markdown(header, rows)
-
-
-def markdown(header: list[str], rows: list[list[Any]]) -> str:
-    """Return a Markdown table; whole numbers get thousands separators."""
-    cell = lambda value: f"{value:,}" if isinstance(value, int) else str(value)
-    line = lambda cells: f"| {' | '.join(map(cell, cells))} |"
-    return "\n".join([line(header), "|" + "---|" * len(header), *map(line, rows)])
+    return Table(header, rows)
 
 
 def actions(evaluation: Evaluation) -> str:

@@ -1,0 +1,218 @@
+"""What a report draws, as data: lines with their intervals, panel by panel.
+
+Learning curves over env steps and wall-clock, adaptation by episode and by step, success. Pictures
+(`curve.py`) and pages (`page.py`) draw the same panels; a panel is also a table of its numbers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from trmrl.ops.bootstrap import bootstrap_interval
+from trmrl.report.adaptation import last_evaluations, rewards_by_step
+from trmrl.report.efficiency import compared_episodes, evaluated
+from trmrl.report.experiments import Episodes, Experiment
+from trmrl.report.markup import Table
+
+Line = tuple[np.ndarray, np.ndarray]  # costs [X] and scores [X], one seed's
+COSTS = {"env_steps": "env steps", "seconds": "wall-clock of training (s)"}
+SPLITS = {"test": "-", "ood": "--"}  # and how their lines are drawn
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line: a seed in training, a seed's evaluations, or the mean over seeds with a band."""
+
+    label: str
+    kind: Literal["training", "evaluated", "mean"]
+    color: int  # which of the palette
+    x: np.ndarray  # [X]
+    y: np.ndarray  # [X]
+    low: np.ndarray | None = None  # [X], of the 95 % interval
+    high: np.ndarray | None = None
+    style: str = "-"
+
+    def draw(self, axes: Any, colors: Sequence[str]) -> None:
+        """Draw it: faint lines in training, dots for evaluations, strong lines for means."""
+        color = colors[self.color % len(colors)]
+        if self.kind == "training":
+            axes.plot(self.x, self.y, alpha=0.3, linewidth=0.7, color=color)
+        elif self.kind == "evaluated":
+            axes.plot(self.x, self.y, "o", markersize=3, alpha=0.6, color=color)
+        else:
+            axes.plot(self.x, self.y, self.style, color=color)
+            if self.low is not None:
+                axes.fill_between(self.x, self.low, self.high, alpha=0.2, linewidth=0, color=color)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Lines over one axis. Panels of one `scale` are drawn with one vertical axis."""
+
+    name: str  # of its files
+    title: str
+    xlabel: str
+    ylabel: str
+    series: list[Series]
+    legend: list[tuple[str, int | None, str]]  # label, color (None: gray) and style
+    scale: str
+    limits: tuple[float, float] | None = None
+
+    def draw(self, axes: Any, colors: Sequence[str], *, legend: bool = True) -> None:
+        """Draw it, with its axes' names and, unless told otherwise, its legend."""
+        for series in self.series:
+            series.draw(axes, colors)
+        if legend:
+            for label, color, style in self.legend:
+                chosen = "gray" if color is None else colors[color % len(colors)]
+                axes.plot([], [], style, color=chosen, label=label)
+            axes.legend(frameon=False, fontsize="small")
+        axes.set(xlabel=self.xlabel, ylabel=self.ylabel)
+        if self.limits:
+            axes.set(ylim=self.limits)
+        axes.grid(alpha=0.3)
+
+    def table(self) -> Table:
+        """Return every number drawn, one row a point."""
+        rows = []
+        for series in self.series:
+            nothing = [""] * len(series.x)
+            low = nothing if series.low is None else series.low.tolist()
+            high = nothing if series.high is None else series.high.tolist()
+            points = zip(series.x.tolist(), series.y.tolist(), low, high, strict=True)
+            rows += [[series.label, series.kind, *point] for point in points]
+        header = ["line", "kind", self.xlabel, self.ylabel, "ci95_low", "ci95_high"]
+        return Table(header, rows)
+
+
+def panels(groups: list[Experiment], episodes: Episodes | None = None) -> list[Panel]:
+    """Return the panels that the experiments have anything for, in the order they are drawn.
+
+    One over env steps, and one over wall-clock where any run logged it: each seed's mean return per
+    episode while training (actions sampled), its deterministic evaluations on held-out tasks, and
+    the mean of those over seeds with its 95 % bootstrap interval; all of the same `episodes` of a
+    trial, as in `efficiency_table`. Then, where runs were evaluated at their end, how they
+    adapted: the return of every episode of a trial over the env steps its task had cost before;
+    and, where those kept it, the mean reward of every step since the trial began, a line for each
+    split. Last, where any run logged `test_success`, the share of tasks with success.
+    """
+    compared = [
+        episodes or compared_episodes([other for other in groups if other.env == experiment.env])
+        for experiment in groups
+    ]
+    logs = [record for group in groups for run in group.runs.values() for record in run.metrics()]
+    found = [_cost(groups, compared, cost) for cost in COSTS if any(cost in r for r in logs)]
+    found += [_episodes(groups), _steps(groups)]
+    if any("test_success" in record for record in logs):
+        found.append(_success(groups, compared))
+    return [panel for panel in found if panel.series]
+
+
+def _legend(groups: list[Experiment]) -> list[tuple[str, int | None, str]]:
+    return [(experiment.label, index, "-") for index, experiment in enumerate(groups)]
+
+
+def _which(compared: list[Episodes]) -> str:
+    """Return which episodes all lines are of; nothing where worlds differ in it."""
+    return f", episode {compared[0]}" if len(set(compared)) == 1 else ""
+
+
+def _cost(groups: list[Experiment], compared: list[Episodes], cost: str) -> Panel:
+    series = []
+    for index, (experiment, episodes) in enumerate(zip(groups, compared, strict=True)):
+        for run in experiment.runs.values():
+            records = [record for record in run.metrics() if cost in record]
+            x = np.asarray([record[cost] for record in records], np.float64)
+            y = np.asarray([episodes.mean(record["return"]) for record in records], np.float64)
+            series.append(Series(experiment.label, "training", index, x, y))
+        series += _evaluated(experiment, episodes, cost, "test_return", index)
+    title = f"Learning over {'env steps' if cost == 'env_steps' else 'wall-clock'}"
+    label = f"return per episode{_which(compared)}"
+    return Panel(cost, title, COSTS[cost], label, series, _legend(groups), "return")
+
+
+def _evaluated(
+    experiment: Experiment, episodes: Episodes, cost: str, score: str, color: int
+) -> list[Series]:
+    """Return the evaluations of each seed during training, and their mean over seeds."""
+    lines = []
+    for run in experiment.runs.values():
+        history = evaluated(run, score)
+        costs = None if history is None else getattr(history, cost)
+        if history is not None and costs is not None:
+            lines.append((costs, history.over(episodes)))
+    seeds = [Series(experiment.label, "evaluated", color, *line) for line in lines]
+    return seeds + _mean(experiment.label, lines, color)
+
+
+def _mean(label: str, lines: list[Line], color: int, style: str = "-") -> list[Series]:
+    """Return the mean of several seeds' lines where all are known, and its interval."""
+    if not lines:
+        return []
+    x, scores = on_one_grid(lines)
+    if not len(x):
+        return []
+    low, high = bootstrap_interval(scores)
+    return [Series(label, "mean", color, x, scores.mean(axis=0), low, high, style)]
+
+
+def _episodes(groups: list[Experiment]) -> Panel:
+    series = []
+    for index, experiment in enumerate(groups):
+        series += _mean(experiment.label, adaptation(experiment), index, ".-")
+    return Panel(
+        "adaptation", "Adaptation by episode", "env steps on the task before the episode",
+        "return of the episode", series, _legend(groups), "return",
+    )  # fmt: skip
+
+
+def _steps(groups: list[Experiment]) -> Panel:
+    series, drawn = [], []
+    for index, experiment in enumerate(groups):
+        for split, style in SPLITS.items():
+            rewards = rewards_by_step(last_evaluations(experiment, split))
+            if rewards is not None:
+                lines = [(np.arange(rewards.shape[1], dtype=np.float64), row) for row in rewards]
+                series += _mean(f"{experiment.label}, {split}", lines, index, style)
+                drawn.append(split)
+    legend = [(f"{split} tasks", None, SPLITS[split]) for split in SPLITS if split in drawn]
+    return Panel(
+        "steps", "Adaptation by step", "steps since the trial began", "reward", series,
+        legend, "reward",
+    )  # fmt: skip
+
+
+def _success(groups: list[Experiment], compared: list[Episodes]) -> Panel:
+    series = []
+    for index, (experiment, episodes) in enumerate(zip(groups, compared, strict=True)):
+        series += _evaluated(experiment, episodes, "env_steps", "test_success", index)
+    return Panel(
+        "success", "Success", COSTS["env_steps"], f"success per episode{_which(compared)}",
+        series, _legend(groups), "success", (-0.02, 1.02),
+    )  # fmt: skip
+
+
+def adaptation(experiment: Experiment) -> list[Line]:
+    """Return experience and return `[K]` of a trial's episodes, one line a seed.
+
+    Of the last deterministic evaluation on the test split; seeds without one have none, nor those
+    whose evaluation did not count experience.
+    """
+    return [
+        (np.asarray(last.experience), np.asarray(last.return_per_episode["mean"]))
+        for last in last_evaluations(experiment, "test")
+        if last.experience
+    ]
+
+
+def on_one_grid(lines: list[Line]) -> tuple[np.ndarray, np.ndarray]:
+    """Return costs `[X]` that all lines span, and their scores there `[S, X]`.
+
+    Between two evaluations of a seed its score is interpolated, not beyond them.
+    """
+    start, stop = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
+    every = np.unique(np.concatenate([x for x, _ in lines]))
+    grid = every[(every >= start) & (every <= stop)]
+    return grid, np.stack([np.interp(grid, x, scores) for x, scores in lines])

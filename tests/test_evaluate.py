@@ -270,6 +270,8 @@ def test_one_task_has_no_interval():
 def test_the_same_seed_gives_the_same_tasks_and_scores(explore):
     once, again, other = (scored(seed=seed, explore=explore) for seed in (3, 3, 4))
     assert once.to_json() == again.to_json()
+    later = scored(seed=3, explore=explore, env_steps=10_000)  # of training
+    assert (later.tasks, later.returns) == (once.tasks, once.returns)
     assert once.tasks != other.tasks
 
 

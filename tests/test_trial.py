@@ -11,7 +11,7 @@ from trmrl.agents.base import AbstractAgent, TaskPlan
 from trmrl.envs import make
 from trmrl.envs.base import keys_for
 from trmrl.trial import run_trial
-from trmrl.types import Decision
+from trmrl.types import Decision, replace
 
 K, H, B = 3, 6, 4
 KEY = jax.random.key(5)
@@ -74,6 +74,22 @@ def test_flags_mark_first_rows_and_nothing_else(rolled_out):
     np.testing.assert_array_equal(timestep.episode_start, first)
     first[1:] = False
     np.testing.assert_array_equal(timestep.trial_start, first)
+
+
+def test_a_clock_of_the_world_s_own_ends_an_episode_too(drift, currents):
+    """Lane 3 is truncated after its first step, long before the slot is over."""
+
+    class Impatient(type(drift())):
+        def step(self, env_state, action):
+            env_state, outcome = super().step(env_state, action)
+            early = jnp.arange(B) == 3
+            return env_state, replace(outcome, truncated=outcome.truncated | early)
+
+    envs = drift(num_episodes=K)
+    fields = {name: getattr(envs, name) for name in envs.__dataclass_fields__}
+    rows = roll_out(Impatient(**fields), currents(noise=0.0)).rows
+    assert not rows.outcome.terminated[:, 0, 3].any()
+    np.testing.assert_array_equal(rows.valid[:, :, 3].sum(axis=1), 1)
 
 
 def test_a_row_is_valid_until_its_episode_ended(rolled_out):

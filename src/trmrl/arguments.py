@@ -76,7 +76,7 @@ class Report:
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    out: Path = Path("curve.png")
+    out: Path = Path("curve.png")  # a picture; a name in .html: a page with all of it
     # First and last episode of a trial whose mean is compared (by default the whole trial, or
     # where trials differ in length the last episode that all have).
     episodes: tuple[int, int] | None = None

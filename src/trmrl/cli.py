@@ -187,9 +187,14 @@ def _report(args: list[str]) -> None:
     if not options.runs:
         raise TrmrlError("report of what? expected one run folder or more")
     from trmrl.report.experiments import Episodes
+    from trmrl.report.page import write_page
 
     episodes = None if options.episodes is None else Episodes(*options.episodes)
-    _print_report([Run.open(path) for path in options.runs], options.out, episodes)
+    runs = [Run.open(path) for path in options.runs]
+    if options.out.suffix == ".html":
+        _print(f"wrote {write_page(runs, options.out, episodes)}")
+    else:
+        _print_report(runs, options.out, episodes)
 
 
 def _print_report(runs: list[Any], out: Path, episodes: Any = None) -> None:

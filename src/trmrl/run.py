@@ -1,6 +1,7 @@
 """The Run folder: config, metrics, checkpoints, evaluations; all that reports and viewers read.
 
-    config.json        the experiment, written once; signed if its world is foreign code
+    config.json        the experiment, and when, where and by which code it was begun; written once,
+                       and signed if its world is foreign code
     metrics.jsonl      one line per update
     events.out.*       the same for TensorBoard
     checkpoint.npz     the newest TrainState, replaced atomically
@@ -27,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from trmrl.provenance import provenance
 from trmrl.trust import check_trust, names_foreign_code, sign
 from trmrl.types import Array, TrmrlError
 
@@ -85,6 +87,7 @@ class Run:
                 )
             self.path.mkdir(parents=True, exist_ok=True)
             written = {"format": FORMAT, "version": version("trmrl"), "config": config}
+            written["begun"] = provenance()
             if names_foreign_code(config):
                 written["signature"] = sign(config)
             _replace(self.path / CONFIG, json.dumps(written, indent=2).encode())
@@ -108,6 +111,15 @@ class Run:
     def config(self) -> dict[str, Any]:
         """Return the config as written; `TrmrlError` if it is damaged or from a newer version."""
         return self._read_config()["config"]
+
+    def begun(self) -> dict[str, str]:
+        """Return when, where and by which code the run was begun, by `provenance.py`'s names.
+
+        Empty for runs of versions that did not keep it.
+        """
+        begun = self._read_config().get("begun")
+        kept = begun.items() if isinstance(begun, dict) else ()
+        return {name: value for name, value in kept if isinstance(value, str)}
 
     def trusted_config(self, trust: bool = False) -> dict[str, Any]:
         """Return the config for whoever then makes its worlds.

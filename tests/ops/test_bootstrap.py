@@ -8,9 +8,11 @@ from scipy import stats
 
 from trmrl.ops.bootstrap import (
     bootstrap_interval,
+    improvement_interval,
     interquartile_interval,
     interquartile_mean,
     mean_interval,
+    probability_of_improvement,
 )
 
 
@@ -140,3 +142,19 @@ def test_of_two_seeds_the_interval_is_from_one_to_the_other():
 
 def test_one_seed_has_no_interval():
     assert interquartile_interval(np.ones((1, 9))) is None
+
+
+def test_the_probability_of_improvement_counts_pairs_of_seeds_task_by_task():
+    """Task 1: 3 and 1 against 2 and 1 win two pairs, tie one; task 2: 5 and 5 win all of four."""
+    ours, theirs = np.asarray([[3.0, 5.0], [1.0, 5.0]]), np.asarray([[2.0, 4.0], [1.0, 0.0]])
+    expected = ((2 + 0.5) / 4 + 1.0) / 2
+    assert probability_of_improvement(ours, theirs) == pytest.approx(expected)
+    assert probability_of_improvement(theirs, ours) == pytest.approx(1 - expected)
+
+
+def test_its_interval_draws_whole_seeds_of_both():
+    """One good seed of two: a quarter of the draws has it twice, a quarter not at all."""
+    ours, theirs = np.asarray([[9.0] * 4, [-9.0] * 4]), np.zeros((2, 4))
+    assert improvement_interval(ours, theirs) == (0.0, 1.0)
+    assert improvement_interval(ours[:1], theirs) is None
+    assert improvement_interval(np.ones((3, 4)), theirs) == (1.0, 1.0)

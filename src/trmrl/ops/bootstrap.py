@@ -91,3 +91,36 @@ def interquartile_interval(scores: Float[np.ndarray, "S N"]) -> tuple[float, flo
         rng=0,
     ).confidence_interval
     return float(interval.low), float(interval.high)
+
+
+def probability_of_improvement(
+    ours: Float[np.ndarray, "S N"], theirs: Float[np.ndarray, "R N"]
+) -> float:
+    """Return the chance that one of our seeds scores higher than one of theirs on the same task.
+
+    The mean over tasks of the share of pairs of seeds in which it does, ties counting half (Agarwal
+    et al., 2021).
+    """
+    more = (ours[:, None] > theirs[None]).mean()
+    return float(more + 0.5 * (ours[:, None] == theirs[None]).mean())
+
+
+def improvement_interval(
+    ours: Float[np.ndarray, "S N"], theirs: Float[np.ndarray, "R N"]
+) -> tuple[float, float] | None:
+    """Return its 95 % percentile bootstrap interval, drawing the seeds of both whole.
+
+    None where either has one seed.
+    """
+    if min(len(ours), len(theirs)) < 2:
+        return None
+    noise = np.random.default_rng(0)
+    found = [
+        probability_of_improvement(
+            ours[noise.integers(0, len(ours), len(ours))],
+            theirs[noise.integers(0, len(theirs), len(theirs))],
+        )
+        for _ in range(NUM_RESAMPLES)
+    ]
+    low, high = np.quantile(found, [0.025, 0.975])
+    return float(low), float(high)

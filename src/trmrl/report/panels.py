@@ -17,7 +17,9 @@ from trmrl.report.experiments import Episodes, Experiment
 from trmrl.report.markup import Table
 
 Line = tuple[np.ndarray, np.ndarray]  # costs [X] and scores [X], one seed's
+Legend = list[tuple[str, int | None, str]]  # labels, their colors (None: gray) and styles
 COSTS = {"env_steps": "env steps", "seconds": "wall-clock of training (s)"}
+PROFILE_POINTS = 100
 SPLITS = {"test": "-", "ood": "--"}  # and how their lines are drawn
 
 
@@ -56,12 +58,12 @@ class Panel:
     xlabel: str
     ylabel: str
     series: list[Series]
-    legend: list[tuple[str, int | None, str]]  # label, color (None: gray) and style
+    legend: Legend
     scale: str
     limits: tuple[float, float] | None = None
 
     def draw(self, axes: Any, colors: Sequence[str], *, legend: bool = True) -> None:
-        """Draw it, with its axes' names and, unless told otherwise, its legend."""
+        """Draw it, with its axes' names and, unless `legend` is False, its legend."""
         for series in self.series:
             series.draw(axes, colors)
         if legend:
@@ -110,7 +112,7 @@ def panels(groups: list[Experiment], episodes: Episodes | None = None) -> list[P
     return [panel for panel in found if panel.series]
 
 
-def _legend(groups: list[Experiment]) -> list[tuple[str, int | None, str]]:
+def _legend(groups: list[Experiment]) -> Legend:
     return [(experiment.label, index, "-") for index, experiment in enumerate(groups)]
 
 
@@ -177,7 +179,7 @@ def _steps(groups: list[Experiment]) -> Panel:
                 lines = [(np.arange(rewards.shape[1], dtype=np.float64), row) for row in rewards]
                 series += _mean(f"{experiment.label}, {split}", lines, index, style)
                 drawn.append(split)
-    legend = [(f"{split} tasks", None, SPLITS[split]) for split in SPLITS if split in drawn]
+    legend: Legend = [(f"{split} tasks", None, SPLITS[split]) for split in SPLITS if split in drawn]
     return Panel(
         "steps", "Adaptation by step", "steps since the trial began", "reward", series,
         legend, "reward",
@@ -191,6 +193,76 @@ def _success(groups: list[Experiment], compared: list[Episodes]) -> Panel:
     return Panel(
         "success", "Success", COSTS["env_steps"], f"success per episode{_which(compared)}",
         series, _legend(groups), "success", (-0.02, 1.02),
+    )  # fmt: skip
+
+
+def task_panels(groups: list[Experiment]) -> list[Panel]:
+    """Return, for each number in which tasks differ, the last episode's return over it.
+
+    Dots are tasks, the mean over seeds; where generalization ends shows beyond the test split.
+    """
+    found: dict[str, list[Series]] = {}
+    for index, experiment in enumerate(groups):
+        for split in SPLITS:
+            last = last_evaluations(experiment, split)
+            if not last or any(one.tasks != last[0].tasks for one in last):
+                continue
+            returns = np.mean([np.asarray(one.returns)[:, -1] for one in last], axis=0)
+            for name, values in _task_numbers(last[0].tasks).items():
+                order = np.argsort(values, kind="stable")
+                label = f"{experiment.label}, {split}"
+                series = Series(label, "evaluated", index, values[order], returns[order])
+                found.setdefault(name, []).append(series)
+    return [_task_panel(name, series, _legend(groups)) for name, series in found.items()]
+
+
+def _task_panel(name: str, series: list[Series], legend: Legend) -> Panel:
+    return Panel(
+        f"task-{name}", f"Return by {name}", f"{name} of the task", "return of the last episode",
+        series, legend, f"task-{name}",
+    )  # fmt: skip
+
+
+def _task_numbers(tasks: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Return the numbers `[N]` of tasks that are single numbers, and the angle of those in pairs.
+
+    Numbers that are the same for all tasks are left out.
+    """
+    found = {}
+    for name in tasks[0] if tasks else ():
+        values = np.asarray([task[name] for task in tasks], np.float64)
+        if values.shape[1:] == (2,):
+            name, values = f"angle of {name}", np.arctan2(values[:, 1], values[:, 0])
+        if values.ndim == 1 and np.ptp(values) > 0:
+            found[name] = values
+    return found
+
+
+def profile_panel(groups: list[Experiment], split: str = "test") -> Panel:
+    """Return performance profiles: the share of tasks and seeds with more than a return.
+
+    Of the last episode; the band is a 95 % bootstrap that draws seeds (Agarwal et al., 2021).
+    """
+    scores = {
+        index: np.asarray([np.asarray(one.returns)[:, -1] for one in last])
+        for index, experiment in enumerate(groups)
+        if (last := last_evaluations(experiment, split))
+        and len({one.num_tasks for one in last}) == 1
+    }
+    if not scores:
+        return Panel("profile", "", "", "", [], [], "profile")
+    flat = np.concatenate([one.ravel() for one in scores.values()])
+    grid = np.linspace(flat.min(), flat.max(), PROFILE_POINTS)
+    series = []
+    for index, one in scores.items():
+        share = (one[:, :, None] > grid).mean(axis=1)  # [S, X]
+        low, high = bootstrap_interval(share)
+        label = groups[index].label
+        series.append(Series(label, "mean", index, grid, share.mean(axis=0), low, high))
+    return Panel(
+        "profile", "Performance profile", "return of the last episode",
+        f"share of {split} tasks and seeds above", series, _legend(groups), "profile",
+        (-0.02, 1.02),
     )  # fmt: skip
 
 

@@ -16,12 +16,14 @@ UNSET: Any = None  # what a variable holds before its first assignment
 
 def is_lanes(x: Any) -> bool:
     """Return whether a value differs between lanes; other values are plain Python's."""
-    return isinstance(x, np.ndarray) and x.ndim > 0
+    return type(x) is np.ndarray and x.ndim > 0  # asked some hundred times in a step
 
 
 def truth(x: Any) -> Any:
     """Return `bool(x)` of each lane."""
-    return x.astype(bool) if is_lanes(x) else bool(x)
+    if not is_lanes(x):
+        return bool(x)
+    return x if x.dtype == bool else x.astype(bool)
 
 
 def negate(x: Any) -> Any:
@@ -31,9 +33,9 @@ def negate(x: Any) -> Any:
 
 def both(x: Any, other: Callable[[], Any]) -> Any:
     """Return `x and other()`."""
-    if not is_lanes(x):
-        return other() if x else x
-    return select(truth(x), other(), x)
+    if not any_lane(x):
+        return x
+    return select(truth(x), other(), x) if is_lanes(x) else other()
 
 
 def either(x: Any, other: Callable[[], Any]) -> Any:
@@ -52,7 +54,7 @@ def choose(test: Any, value: Callable[[], Any], other: Callable[[], Any]) -> Any
 
 def any_lane(mask: Any) -> bool:
     """Return whether a mask has any lane."""
-    return bool(mask.any()) if is_lanes(mask) else bool(mask)
+    return bool(mask.any() if is_lanes(mask) else mask)
 
 
 def is_certain(mask: Any) -> bool:
@@ -62,14 +64,14 @@ def is_certain(mask: Any) -> bool:
 
 def meet(mask: Any, test: Any) -> Any:
     """Return the lanes of a mask in which a test holds."""
-    if not is_lanes(mask):
-        return truth(test) if mask else False
-    return mask & truth(test)
+    if mask is True:
+        return truth(test)
+    return mask and truth(test) if not is_lanes(mask) else mask & truth(test)
 
 
 def select(mask: Any, value: Any, other: Any) -> Any:
     """Return `value` in the lanes of a mask and `other` elsewhere, which may be unset."""
-    if other is UNSET or (not is_lanes(mask) and mask):
+    if mask is True or other is UNSET:
         return value
     if not is_lanes(mask):
         return other
@@ -86,7 +88,7 @@ def _fold(pick: Callable, plain: Callable) -> Callable:
     """Return `min` or `max`, of its arguments or of one list."""
 
     def fold(*xs: Any) -> Any:
-        items = xs if len(xs) > 1 else xs[0]
+        items: Any = xs[0] if len(xs) == 1 else xs
         return functools.reduce(pick, items) if any(map(is_lanes, items)) else plain(items)
 
     return fold
@@ -141,10 +143,11 @@ class _NumPy:
         return getattr(np, name)
 
 
-_ELEMENTWISE = frozenset(
-    "abs arccos arccosh arctanh clip copy cos cosh exp float32 float64 floating inf isscalar log "
-    "logical_and logical_not logical_or maximum minimum ndarray pi sin sqrt tanh where".split()
-)
+_ELEMENTWISE = {
+    "abs", "arccos", "arccosh", "arctanh", "clip", "copy", "cos", "cosh", "exp", "float32",
+    "float64", "floating", "inf", "isscalar", "log", "logical_and", "logical_not", "logical_or",
+    "maximum", "minimum", "ndarray", "pi", "sin", "sqrt", "tanh", "where",
+}  # fmt: skip
 
 
 class _Rotations:

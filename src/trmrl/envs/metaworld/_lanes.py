@@ -1,8 +1,9 @@
-"""Lanes of one scene that step together: physics by `mujoco.batch`, rewards of all lanes at once."""
+"""Lanes of one scene that step together: physics by `mujoco.batch`, rewards all at once."""
 # pyright: reportAttributeAccessIssue=false
 # (MuJoCo's compiled modules carry no type stubs.)
 
 import functools
+import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from trmrl.types import TrmrlError
 
 OBS_SIZE = 39  # now, one step before, and the goal's place, which is zero
 _FRAME_SKIP = 5
+_MAX_UNUSED = 2  # training and an evaluation beside it
 _FIELDS_OF = {"body": "", "site": "site_", "geom": "geom_"}
 _POSITIONS = mujoco.mjtStage.mjSTAGE_POS.value
 _QUATERNION = (1.0, 0.0, 1.0, 0.0)  # of the hand, always
@@ -66,7 +68,7 @@ class Rewards:
         self._original, self.data, self._touches = original, data, touches
 
     def __getattr__(self, name: str) -> Any:
-        value = vars(self._original)[name]
+        value = vars(self._original).get(name, ...)
         if isinstance(value, str | bool | int | None):
             return value
         raise AttributeError(f"{name} of Meta-World's environments differs between lanes")
@@ -78,6 +80,29 @@ class Rewards:
         return self._touches(geom)
 
 
+@functools.lru_cache(maxsize=256)
+def _unused(scene: str, num_lanes: int, num_threads: int) -> list["Lanes"]:
+    """Lanes of that kind and size that nobody uses; the cache bounds how many kinds wait."""
+    return []
+
+
+def borrow_lanes(scene: Scene, num_lanes: int, num_threads: int | None, holder: Any) -> "Lanes":
+    """Return lanes that nobody else has until `holder` is garbage: making them takes a while.
+
+    `num_threads` None is as many as usable cores.
+    """
+    threads = min(num_threads or usable_cores(), num_lanes)
+    unused = _unused(scene.name, num_lanes, threads)
+    lanes = unused.pop() if unused else Lanes(scene, num_lanes, threads)
+    weakref.finalize(holder, _give_back, unused, lanes).atexit = False
+    return lanes
+
+
+def _give_back(unused: list["Lanes"], lanes: "Lanes") -> None:
+    if len(unused) < _MAX_UNUSED:
+        unused.append(lanes)
+
+
 @functools.cache
 def _translated(cls: type) -> type:
     functions = translate_functions(_install.load("metaworld.utils.reward_utils"))
@@ -87,12 +112,11 @@ def _translated(cls: type) -> type:
 
 
 class Lanes:
-    """`B` lanes of a scene, `num_threads` of them at a time (None: as many as usable cores)."""
+    """`B` lanes of a scene on `num_threads` threads. Call `reset` first."""
 
-    def __init__(self, scene: Scene, num_lanes: int, num_threads: int | None = None) -> None:
+    def __init__(self, scene: Scene, num_lanes: int, num_threads: int) -> None:
         self._scene, model = scene, scene.model
-        threads = min(num_threads or usable_cores(), num_lanes)
-        batch = self._batch = Batch(model, num_lanes, threads)
+        batch = self._batch = Batch(model, num_lanes, num_threads)
         self._state, self._warning, self.qpos = batch.state, batch.warning, batch.bind("qpos")
         self._mocap_pos, self._mocap_quat = batch.bind("mocap_pos"), batch.bind("mocap_quat")
         self._ctrl = batch.bind("ctrl")

@@ -224,10 +224,14 @@ def _keep_success(node: ast.FunctionDef) -> None:
     for child in ast.walk(node):
         if isinstance(child, ast.Dict):
             pairs = zip(child.keys, child.values, strict=True)
-            kept = [(k, v) for k, v in pairs if isinstance(k, ast.Constant) and k.value == "success"]
+            kept = [
+                (k, v) for k, v in pairs if isinstance(k, ast.Constant) and k.value == "success"
+            ]
             child.keys, child.values = [k for k, _ in kept], [v for _, v in kept]
     while True:
-        read = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        read = {
+            n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)
+        }
         kept = [s for s in node.body if not (isinstance(s, ast.Assign) and _is_unused(s, read))]
         if len(kept) == len(node.body):
             return
@@ -310,4 +314,3 @@ def translate_class(cls: type, root: type, stop: type, roots: set[str], names: d
         whole = ast.ClassDef(base.__name__, heads, [], body, [])
         translated[base] = _execute([whole], scope, base.__name__)[base.__name__]
     return translated[cls]
-

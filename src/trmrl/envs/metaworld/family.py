@@ -3,8 +3,7 @@
 import difflib
 import functools
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import equinox as eqx
@@ -15,7 +14,7 @@ from jaxtyping import Float, Int
 from trmrl.envs.base import HOST, AbstractEnvs, Driver
 from trmrl.envs.finite import draw_rows
 from trmrl.envs.metaworld import _install
-from trmrl.envs.metaworld._lanes import OBS_SIZE, Lanes
+from trmrl.envs.metaworld._lanes import OBS_SIZE, Lanes, borrow_lanes
 from trmrl.envs.metaworld._original import load_scene
 from trmrl.envs.metaworld.splits import (
     NUM_GOALS,
@@ -39,14 +38,14 @@ from trmrl.types import (
 _MAX_HORIZON = 500  # the original's own
 
 Tasks = dict[str, np.ndarray]  # scene [B], its number in the package; layout [B, V], meters
-Groups = tuple[tuple[Int[np.ndarray, " N"], Lanes], ...]  # of each scene: which lanes, and they
+Groups = list[tuple[Int[np.ndarray, " N"], Lanes]]  # of each scene: which lanes, and they
 
 
 @dataclass
 class Episode:
     """A handle on running simulations: stepping changes it in place."""
 
-    groups: Groups
+    groups: Groups = field(default_factory=list)
     elapsed: int = 0  # steps; the simulation's clock does not begin at zero
 
 
@@ -105,14 +104,14 @@ class MetaWorldEnvs(AbstractEnvs):
         scene, layout = np.asarray(tasks["scene"]), np.asarray(tasks["layout"], np.float64)
         names = _names()
         obs = np.empty((len(scene), OBS_SIZE), np.float32)
-        groups = []
+        episode = Episode()
         for number in np.unique(scene):
             loaded = load_scene(names[number])
             which = np.flatnonzero(scene == number)
-            lanes = Lanes(loaded, len(which), self.num_threads)
+            lanes = borrow_lanes(loaded, len(which), self.num_threads, episode)
             obs[which] = lanes.reset(np.ascontiguousarray(layout[which, : len(loaded.low)]))
-            groups.append((which, lanes))
-        return Episode(tuple(groups)), obs
+            episode.groups.append((which, lanes))
+        return episode, obs
 
     def step(self, env_state: Episode, action: Float[Array, "B 4"]) -> tuple[Episode, Outcome]:
         """Answer one action per lane, clipped to [-1, 1]; no episode ends early."""
@@ -168,9 +167,11 @@ def ml1(name: str, task: str, horizon: int) -> MetaWorldEnvs:
 
 
 def ml_many(name: str, benchmark: str, horizon: int) -> MetaWorldEnvs:
-    """Return the worlds of "ML10", "ML25" or "ML45": 50 goals of each scene, others for the test."""
+    """Return the worlds of "ML10", "ML25" or "ML45": 50 goals of each scene, others to test on."""
     train, test = (scenes_of(benchmark, split) for split in ("train", "test"))
-    summary = f"Meta-World's {benchmark}: {len(train)} train and {len(test)} test tasks, goals hidden"
+    summary = (
+        f"Meta-World's {benchmark}: {len(train)} train and {len(test)} test tasks, goals hidden"
+    )
     spec = _spec(name, horizon, ("train", "test", "fresh"), summary)
     return MetaWorldEnvs(spec, train, test, TASK_SEED)
 

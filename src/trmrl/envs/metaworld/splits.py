@@ -1,4 +1,4 @@
-"""Where Meta-World's tasks come from: the benchmark's own goals, and goals that it does not have."""
+"""Where Meta-World's tasks come from: goals of the benchmark, and goals that it does not have."""
 
 import functools
 

@@ -6,7 +6,6 @@ Where episodes start is found by the original's own reset, once for each task; s
 # pyright: reportAttributeAccessIssue=false
 # (MuJoCo's compiled modules carry no type stubs.)
 
-import copy
 import functools
 import itertools
 from collections.abc import Callable, Iterator
@@ -31,7 +30,6 @@ Layout = Float[np.ndarray, " V"]  # what differs between a scene's tasks, in met
 Start = Float[np.ndarray, " R"]
 
 
-@functools.cache
 def _load_model(path: str) -> mujoco.MjModel:
     """Compile a scene without what is only drawn, which takes most of the memory.
 
@@ -54,7 +52,7 @@ def _make(cls: Any) -> Any:
         simulates = True  # or it is reset for its draws alone
 
         def _initialize_simulation(self):
-            model = copy.copy(_load_model(self.fullpath))
+            model = _load_model(self.fullpath)
             return model, mujoco.MjData(model)
 
         def reset_mocap_welds(self):

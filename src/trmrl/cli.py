@@ -250,6 +250,7 @@ def _envs(args: list[str]) -> None:
         _print(f"    {spec.summary}")
     _print("\nA trial is K episodes of H steps. floor and ceiling: returns of one episode.")
     _print("bandit-nN-kK: any N pulls of K arms. tabular-nN: any N episodes.")
+    _print("ml1-TASK, ml10, ml25, ml45: Meta-World, if installed; -hN: episodes of N steps.")
     _print("ENV+task: the task is shown (the oracle).")
     _print("package.module:attribute: worlds of your own, imported from there.")
 

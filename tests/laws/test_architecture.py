@@ -53,9 +53,9 @@ SHELLS = (
     "__main__.py",
 )  # these may import any room
 IN_THEIR_ROOM = {
-    "mujoco": ("envs/mujoco/",),
+    "mujoco": ("envs/mujoco/", "envs/metaworld/"),
     "gymnasium": ("envs/gymnasium.py",),
-    "metaworld": ("envs/metaworld.py",),
+    "metaworld": ("envs/metaworld/",),
     "ray": ("launch.py",),
     "tyro": ("arguments.py",),
 }

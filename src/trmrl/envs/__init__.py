@@ -42,6 +42,10 @@ ENVS: dict[str, Callable[[], AbstractEnvs]] = {
 PATTERNS: dict[str, Callable[[str], AbstractEnvs]] = {
     "bandit-": _lazily("bandit", "make"),
     "tabular-": _lazily("tabular", "make"),
+    "ml1-": _lazily("metaworld.family", "make"),
+    "ml10": _lazily("metaworld.family", "make"),
+    "ml25": _lazily("metaworld.family", "make"),
+    "ml45": _lazily("metaworld.family", "make"),
 }
 
 

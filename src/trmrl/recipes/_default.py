@@ -137,10 +137,26 @@ def _locomotion(spec: EnvSpec) -> Setting:
     )
 
 
+def _manipulation(spec: EnvSpec) -> Setting:
+    """Return the setting of robots that must reach a place before most rewards begin.
+
+    Published beside it (the commands released with TrMRL): 10 episodes of 500 steps, 25 tasks,
+    discount 0.9, lambda 0.95, deviation 1.0, 625 million steps.
+    """
+    usual = _locomotion(spec)
+    return replace(
+        usual,
+        head=replace(usual.head, init_std=0.5),  # with 0.2 the goal is rarely come upon
+        env_steps=10_000_000,
+        eval_every=1_000_000,
+    )
+
+
 SETTINGS: dict[str, Callable[[EnvSpec], Setting]] = {
     "bandit": _small,
     "tabular": _noisy,
     "grid": _small,
     "point": _small,
     "locomotion": _locomotion,
+    "manipulation": _manipulation,
 }

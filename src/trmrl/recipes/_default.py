@@ -146,7 +146,7 @@ def _manipulation(spec: EnvSpec) -> Setting:
     usual = _locomotion(spec)
     return replace(
         usual,
-        head=replace(usual.head, init_std=0.5),  # with 0.2 the goal is rarely come upon
+        head=replace(usual.head, init_std=0.5),  # 0.2 learned slowly
         env_steps=10_000_000,
         eval_every=1_000_000,
     )

@@ -37,14 +37,15 @@ import pytest
 from trmrl.agents.base import AbstractAgent, TaskPlan
 from trmrl.agents.memory import MemoryAgent
 from trmrl.envs.base import HOST, AbstractEnvs, Driver
+from trmrl.learners.outer import Batch, Rollouts
 from trmrl.learners.ppo import PPO
 from trmrl.nets.gru import GRUConfig
 from trmrl.nets.gtrxl import GTrXLConfig
-from trmrl.nets.heads import HeadConfig
+from trmrl.nets.heads import HeadConfig, policy_head
 from trmrl.nets.lstm import LSTMConfig
 from trmrl.nets.snail import SNAILConfig
 from trmrl.nets.transformer import TransformerConfig
-from trmrl.types import Continuous, EnvSpec, Outcome
+from trmrl.types import Continuous, EnvSpec, Outcome, replace
 
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -121,6 +122,65 @@ def small_agent() -> Callable:
         ppo = {k: fields.pop(k) for k in list(fields) if k in PPO.__dataclass_fields__}
         chosen: dict[str, Any] = {"head": HeadConfig((8,), last_gain=1.0), **fields}
         return MemoryAgent(core=CORES[core], algorithm=PPO(**ppo), **chosen)
+
+    return build
+
+
+@pytest.fixture
+def in_double():
+    """Double precision, where differences are exact enough."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def differences() -> Callable:
+    """`differences(function, weights)`: the derivative along every weight, in the last axis."""
+
+    def central(function, weights, size=1e-6):
+        columns = []
+        for i in range(len(weights)):
+            step = np.zeros(len(weights))
+            step[i] = size
+            columns.append((function(weights + step) - function(weights - step)) / (2 * size))
+        return np.stack(columns, axis=-1)
+
+    return central
+
+
+@pytest.fixture(scope="session")
+def random_batch() -> Callable:
+    """`random_batch(policies, num_episodes=2, credit=...)`: a policy of 19 weights, and a batch.
+
+    It acted in 3 tasks of 4 steps on 2 lanes, some of them idle. `policies(policy, rollouts)` is
+    who acts in a task's episodes before its last adaptation, and after it.
+    """
+    num_tasks, horizon, num_lanes, size = 3, 4, 2, 2
+
+    def build(policies, num_episodes=2, credit=lambda rollouts: jnp.zeros(num_tasks)):
+        noise = np.random.default_rng(0)
+        head = HeadConfig((3,), 1.0, 1.0)
+        policy = policy_head(size, Continuous(size), head, key=jax.random.key(0))
+        shaken = lambda x: jnp.asarray(np.asarray(x, np.float64) + 0.3 * noise.normal(size=x.shape))
+        policy = jax.tree.map(shaken, policy)
+        shape = (num_tasks, num_episodes, horizon, num_lanes)
+        rollouts = Rollouts(
+            obs=jnp.asarray(noise.normal(size=(*shape, size))),
+            action=jnp.asarray(noise.normal(size=(*shape, size))),
+            log_prob=jnp.zeros(shape),
+            reward=jnp.asarray(noise.normal(size=shape)),
+            advantage=jnp.asarray(noise.normal(size=shape)),
+            valid=jnp.asarray(noise.uniform(size=shape) < 0.8),
+        )
+
+        @jax.jit
+        def act(policy, rollouts):  # as if nobody had adapted when it acted: ratios are not all one
+            log_prob = policy(rollouts.obs).log_prob(rollouts.action)
+            rollouts = replace(rollouts, log_prob=log_prob)
+            before, after = jax.vmap(policies, in_axes=(None, 0))(policy, rollouts)
+            return Batch(rollouts, before, after, credit(rollouts))
+
+        return policy, act(policy, rollouts)
 
     return build
 

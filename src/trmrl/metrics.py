@@ -28,6 +28,14 @@ def idle_share(trial: Trial) -> Float[jax.Array, ""]:
     return 1.0 - jnp.asarray(trial.rows.valid).mean(dtype=jnp.float32)
 
 
+def num_diverged(trial: Trial) -> Int[jax.Array, ""] | None:
+    """Return how many episodes ended because their simulation diverged; None where none can."""
+    diverged = trial.rows.outcome.diverged
+    if diverged is None:
+        return None
+    return (jnp.asarray(diverged) & jnp.asarray(trial.rows.valid)).sum(dtype=jnp.int32)
+
+
 def trial_steps(trial: Trial) -> Int[jax.Array, ""]:
     """Return how many rows happened, in all lanes together."""
     return jnp.asarray(trial.rows.valid).sum(dtype=jnp.int32)
@@ -43,6 +51,7 @@ METRICS: dict[str, Callable[[Trial], Shaped[jax.Array, "..."] | None]] = {
     "return": episode_return,
     "success": episode_success,
     "idle_share": idle_share,
+    "num_diverged": num_diverged,
     "trial_steps": trial_steps,
     "bad_obs": bad_obs,
 }

@@ -66,9 +66,10 @@ class EnvSpec:
     `name` is that of one MDP; `family` is its kind, by which recipes and references are chosen:
     "bandit", "tabular", "grid", "point", "locomotion", "manipulation", or a name of one's own.
     `horizon` is the number of steps of an episode slot, `num_episodes` of slots in a trial. Where
-    `ends_early` is False, every episode takes its whole slot. `floor` and `ceiling` are reference
-    returns of one episode on the test split (a do-nothing or random policy, and the best known), or
-    None where nobody knows. `has_success`: every `Outcome.success` is an array.
+    `ends_early` is False, every episode takes its whole slot, unless its simulation diverges.
+    `floor` and `ceiling` are reference returns of one episode on the test split (a do-nothing or
+    random policy, and the best known), or None where nobody knows. `has_success`: every
+    `Outcome.success` is an array.
     """
 
     name: str
@@ -131,6 +132,8 @@ class Outcome:
     dense_reward: Float[Array, "*axes"] | None = None
     # The world's own mark of success at this step, where it has one.
     success: Bool[Array, "*axes"] | None = None
+    # The episode ended here, terminated, because its simulation diverged; None where none can.
+    diverged: Bool[Array, "*axes"] | None = None
 
 
 @jax.tree_util.register_dataclass

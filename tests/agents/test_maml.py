@@ -14,14 +14,12 @@ from trmrl.agents.base import TaskPlan
 from trmrl.agents.maml import MAML
 from trmrl.envs import make
 from trmrl.learners.descent import OptimizerConfig
-from trmrl.learners.outer import Batch, OuterPPOConfig, Rollouts, TRPOConfig, surrogate_loss
-from trmrl.nets.heads import HeadConfig, policy_head
+from trmrl.learners.outer import OuterPPOConfig, TRPOConfig, surrogate_loss
+from trmrl.nets.heads import HeadConfig
 from trmrl.recipes import recipe
 from trmrl.train import build_iteration
 from trmrl.trial import run_trial
-from trmrl.types import Continuous, TrainState, TrmrlError, replace
-
-M, K, H, R, D, A = 3, 3, 4, 2, 2, 2
+from trmrl.types import TrainState, TrmrlError, replace
 
 
 def small(**fields):
@@ -29,55 +27,14 @@ def small(**fields):
     return MAML(**(usual | fields))
 
 
-def in_double(function):
-    """In double precision, where differences are exact enough."""
-
-    @functools.wraps(function)
-    def run(*args, **kwargs):
-        with jax.enable_x64(True):
-            return function(*args, **kwargs)
-
-    return run
-
-
-def random_batch(agent, seed=0, num_episodes=K):
-    """A policy of 19 weights and a batch of `M` tasks that it acted in."""
-    noise = np.random.default_rng(seed)
-    policy = policy_head(D, Continuous(A), agent.head, key=jax.random.key(seed))
-    shaken = lambda x: jnp.asarray(np.asarray(x, np.float64) + 0.3 * noise.normal(size=x.shape))
-    policy = jax.tree.map(shaken, policy)
-    shape = (M, num_episodes, H, R)
-    rollouts = Rollouts(
-        obs=jnp.asarray(noise.normal(size=(*shape, D))),
-        action=jnp.asarray(noise.normal(size=(*shape, A))),
-        log_prob=jnp.zeros(shape),
-        reward=jnp.asarray(noise.normal(size=shape)),
-        advantage=jnp.asarray(noise.normal(size=shape)),
-        valid=jnp.asarray(noise.uniform(size=shape) < 0.8),
-    )
-
-    @jax.jit
-    def act(policy, rollouts):  # as if nobody had adapted when it acted: ratios are not all one
-        log_prob = policy(rollouts.obs).log_prob(rollouts.action)
-        rollouts = replace(rollouts, log_prob=log_prob)
-        before, after = jax.vmap(agent._policies, in_axes=(None, 0))(policy, rollouts)
-        return Batch(rollouts, before, after, maml._credit(rollouts))
-
-    return policy, act(policy, rollouts)
+@pytest.fixture
+def batch_of(random_batch):
+    """`batch_of(agent)`: a policy, and a batch of three tasks, three episodes each, it acted in."""
+    return lambda agent: random_batch(agent._policies, num_episodes=3, credit=maml._credit)
 
 
 def readapter(agent):
     return jax.vmap(agent._readapt, in_axes=(None, 0))
-
-
-def differences(function, weights, size=1e-6):
-    """The derivative along every weight, by central differences, in the last axis."""
-    columns = []
-    for i in range(len(weights)):
-        step = np.zeros(len(weights))
-        step[i] = size
-        columns.append((function(weights + step) - function(weights - step)) / (2 * size))
-    return np.stack(columns, axis=-1)
 
 
 CASES = {
@@ -89,10 +46,11 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-@in_double
-def test_the_outer_gradient_is_that_of_the_whole_two_stage_surrogate(case):
+def test_the_outer_gradient_is_that_of_the_whole_two_stage_surrogate(
+    in_double, differences, batch_of, case
+):
     agent = small(inner_rate=0.1, **CASES[case])
-    policy, batch = random_batch(agent)
+    policy, batch = batch_of(agent)
     weights, unravel = ravel_pytree(policy)
     assert len(weights) == 19
     moved = weights + 0.1 * jnp.sin(jnp.arange(19.0))  # where ratios are not one
@@ -113,10 +71,9 @@ def test_the_outer_gradient_is_that_of_the_whole_two_stage_surrogate(case):
     assert np.abs(cheap - expected).max() > 0.01 * np.abs(expected).max()
 
 
-@in_double
-def test_both_inner_losses_have_one_gradient_and_two_curvatures():
+def test_both_inner_losses_have_one_gradient_and_two_curvatures(in_double, batch_of):
     """Where the weights are those that acted; the outer gradient is not the same."""
-    policy, batch = random_batch(small())
+    policy, batch = batch_of(small())
     one = jax.tree.map(lambda x: x[0, 0], batch.rollouts)
     weights, unravel = ravel_pytree(policy)
     gradients, curvatures = [], []
@@ -129,8 +86,55 @@ def test_both_inner_losses_have_one_gradient_and_two_curvatures():
     assert np.abs(curvatures[0] - curvatures[1]).max() > 0.01
 
 
-def test_credit_is_each_tasks_reward_among_all():
-    _, batch = random_batch(small())
+def divergence(p, q):
+    """`KL(p || q)` of normals, by hand."""
+    p_mean, p_std, q_mean, q_std = map(
+        np.asarray, (p.mean, np.exp(p.log_std), q.mean, np.exp(q.log_std))
+    )
+    each = np.log(q_std / p_std) + (p_std**2 + (p_mean - q_mean) ** 2) / (2 * q_std**2) - 0.5
+    return each.sum(axis=-1)
+
+
+def test_what_a_readapted_policy_is_measured_by(in_double, batch_of):
+    """From those who acted to who would act now, where they differ: in NumPy, task by task."""
+    agent = small(inner_rate=0.1, exploration_coef=0.7)
+    policy, batch = batch_of(agent)
+    policy = jax.tree.map(
+        lambda w: w + 0.3 * jnp.sin(jnp.arange(1.0, w.size + 1).reshape(w.shape)), policy
+    )
+    found = jax.jit(readapter(agent))(policy, batch)
+    policies = jax.vmap(agent._policies, in_axes=(None, 0))
+    before, after = jax.jit(policies)(policy, batch.rollouts)
+    valid, action, log_prob = (
+        np.asarray(x)
+        for x in (batch.rollouts.valid, batch.rollouts.action, batch.rollouts.log_prob)
+    )
+    averages = lambda x, where: [one[kept].mean() for one, kept in zip(x, where, strict=True)]
+
+    def density(policy, action):
+        z = (action - np.asarray(policy.mean)) / np.exp(policy.log_std)
+        return (-0.5 * z**2 - np.asarray(policy.log_std) - 0.5 * np.log(2 * np.pi)).sum(axis=-1)
+
+    early, last = valid[:, :-1], valid[:, -1]
+    expected = {
+        "log_ratio": density(after, action[:, -1]) - log_prob[:, -1],
+        "kl_before": averages(divergence(batch.old_before, before), early),
+        "kl_after": averages(divergence(batch.old_after, after), last),
+        "entropy": averages(
+            (np.asarray(after.log_std) + 0.5 * np.log(2 * np.pi * np.e)).sum(axis=-1), last
+        ),
+        "exploration": 0.7
+        * np.asarray(batch.credit)
+        * averages(density(before, action[:, :-1]), early),
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(found, name), value, rtol=1e-9, err_msg=name)
+    backwards = averages(divergence(after, batch.old_after), last)
+    assert np.abs(np.subtract(backwards, expected["kl_after"])).min() > 0.01
+
+
+def test_credit_is_each_tasks_reward_among_all(batch_of):
+    _, batch = batch_of(small())
     reward, valid = (np.asarray(x)[:, -1] for x in (batch.rollouts.reward, batch.rollouts.valid))
     pooled = reward[valid]
     expected = [
@@ -299,6 +303,23 @@ def test_the_readapted_policies_are_those_that_acted(roll_out):
     fresh = jax.vmap(learner.model)(batch.last.obs).log_prob(batch.last.action)
     moved = np.asarray(fresh - batch.last.log_prob)[batch.last.valid]
     assert np.abs(moved).max() > 0.1  # it did adapt in between
+
+
+def test_what_is_logged_is_of_the_policy_after_the_step(roll_out):
+    agent = small()
+    learner, trial = roll_out(agent)
+    after, metrics = update(agent, learner, trial)
+    batch = jax.jit(agent._batch)(learner.model, trial.rows)
+    found = jax.jit(readapter(agent))(after.model, batch)
+    expected = {
+        "kl": found.kl_after.mean(),
+        "kl_before_adapting": found.kl_before.mean(),
+        "entropy": found.entropy.mean(),
+        "policy_loss": surrogate_loss(found, batch),
+    }
+    for name, value in expected.items():
+        assert metrics[name] == pytest.approx(float(value), rel=1e-3), name
+    assert len({round(float(value), 4) for value in expected.values()}) == 4
 
 
 def spoil(trial, where, value):

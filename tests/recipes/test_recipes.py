@@ -143,18 +143,28 @@ def test_paper_is_the_published_table(env):
     assert config.num_lanes * spec.num_episodes * spec.horizon == EPOCH
 
 
-# RL² of the ProMP code's branch `full_code`.
+# RL² of the ProMP code's branch `full_code`. Nothing is expected there beyond an episode's end,
+# whatever ended it: the clock's end is an end, and returns are the targets.
 PROMP = {
     "agent.core.width": 64,
+    "agent.head.hidden": (),
+    "agent.head.init_std": 0.1,
     "agent.memory_scope": "trial",
+    "agent.value_input": "token",
+    "agent.normalize_obs": False,
     "agent.algorithm.gamma": 0.99,
     "agent.algorithm.gae_lambda": 1.0,
     "agent.algorithm.clip": 0.2,
     "agent.algorithm.num_passes": 5,
+    "agent.algorithm.chunk_length": 40,  # 32 there
     "agent.algorithm.credit_across_episodes": False,
+    "agent.algorithm.bootstrap": False,
+    "agent.algorithm.value_target": "return",
+    "agent.algorithm.value.optimizer.learning_rate": 1e-2,  # a fit by least squares there
     "agent.algorithm.objectives.entropy.coef": 0.0,
     "agent.algorithm.optimizer.learning_rate": 1e-3,
     "agent.algorithm.optimizer.final_factor": 1.0,
+    "agent.algorithm.optimizer.max_grad_norm": 0.0,
     "num_lanes": 100,
     "env_steps": 501 * 100 * 2 * 200,
 }

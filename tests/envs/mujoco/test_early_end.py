@@ -10,12 +10,6 @@ from trmrl.envs import make
 from trmrl.envs.base import keys_for
 from trmrl.envs.mujoco._batch import Lanes
 from trmrl.envs.mujoco._delayed import DelayedEnvs
-from trmrl.types import TrmrlError
-
-
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # MuJoCo appends its warnings to MUJOCO_LOG.TXT here
 
 
 def begin(envs, num_lanes=3):
@@ -48,9 +42,6 @@ def test_a_lane_that_has_ended_may_diverge(breakage):
             env_state.lanes.qvel[1] = np.nan
         else:
             action[1] = np.nan
-    env_state.lanes.qvel[2] = 1e12  # but in a lane still running it is an error
-    with pytest.raises(TrmrlError, match="ant-dir: lane 2 diverged at step 5"):
-        envs.step(env_state, still())
 
 
 def test_all_lanes_may_have_ended():

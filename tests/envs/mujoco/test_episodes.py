@@ -16,11 +16,6 @@ from trmrl.envs.base import keys_for
 B, STEPS = 3, 60
 
 
-@pytest.fixture(autouse=True)
-def in_tmp_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # MuJoCo appends its warnings to MUJOCO_LOG.TXT here
-
-
 def x_of(model, world):
     return world.qpos[:1].copy()
 

@@ -20,6 +20,7 @@ from mujoco.batch import Batch
 from trmrl.types import Array, TrmrlError
 
 _NO_STAGE = mujoco.mjtStage.mjSTAGE_NONE.value
+_BAD_CTRL = mujoco.mjtWarning.mjWARN_BADCTRL.value
 _MAX_UNUSED = 2  # training and an evaluation beside it
 
 Factors = Mapping[str, Float[np.ndarray, "B ..."]]
@@ -121,24 +122,31 @@ class Lanes:
 
     def step(
         self, action: Float[Array, "B nu"], lanes: Bool[np.ndarray, " B"] | None = None
-    ) -> None:
+    ) -> Bool[np.ndarray, " B"]:
         """Hold `action` for `frame_skip` substeps; MuJoCo clips it to the actuators' range.
 
-        Only `lanes` (None: all) move; the state of the others stays as it is. Raises `TrmrlError`
-        naming the first lane that diverged, and its step counted from 1.
+        Only `lanes` (None: all) move; the state of the others stays as it is. Returns which lanes
+        diverged: MuJoCo warned of them, or their state holds a number that it would warn of (not
+        finite, or beyond `mjMAXVAL`). They are left where they were before, all fields current.
+        Raises `TrmrlError` naming the lane whose action is not a number.
         """
         moved = np.ones(len(self.time), bool) if lanes is None else lanes
-        before = np.where(moved, self.time, -np.inf)
+        before = self.save()
         self._ctrl[:] = action
         self._batch.step(lanes, nstep=self._frame_skip)
-        # MuJoCo resets a diverged lane silently and goes on: its counters and clock show it. What
-        # the last substep broke it would find only in the next call.
-        if (
-            np.count_nonzero(self._warning)
-            or np.count_nonzero(self.time <= before)
-            or not np.isfinite(self._state).all()
-        ):
-            self._check_diverged(before, moved)
+        # MuJoCo resets a diverged lane silently and goes on: its counters show it. What the last
+        # substep broke it would find only in the next call.
+        warned = self._warning[:, :, 1] > 0
+        if warned[:, _BAD_CTRL].any():
+            lane = warned[:, _BAD_CTRL].argmax()
+            raise TrmrlError(f"{self._name}: the action of lane {lane} is not a number")
+        sound = (np.abs(self._state) <= mujoco.mjMAXVAL).all(axis=1)
+        diverged = moved & (warned.any(axis=1) | ~sound)
+        if diverged.any():
+            self._state[diverged] = before[diverged]
+            self._batch.forward(diverged)
+            self._warning[diverged] = 0
+        return diverged
 
     def save(self) -> Float[np.ndarray, "B S"]:
         """Return a copy of the exact state, solver warm start included."""
@@ -147,26 +155,8 @@ class Lanes:
     def restore(self, saved: Float[np.ndarray, "B S"]) -> None:
         """Go back to what `save` returned; the steps that follow repeat bit for bit."""
         self._state[:] = saved
-        # Only steps that passed the check can be saved, so no counter was raised then.
+        # A step leaves no counter raised, so none was when this was saved.
         self._warning[:] = 0
-
-    def _check_diverged(
-        self, before: Float[np.ndarray, " B"], moved: Bool[np.ndarray, " B"]
-    ) -> None:
-        warned = self._warning[:, :, 1] > 0
-        backwards = ~(self.time > before)
-        diverged = moved & (warned.any(1) | backwards | ~np.isfinite(self._state).all(1))
-        if not diverged.any():
-            return
-        lane = int(diverged.argmax())
-        cause = "its state is not finite"
-        if warned[lane].any():
-            kind = mujoco.mjtWarning(int(warned[lane].argmax())).name
-            cause = f"MuJoCo warned {kind.removeprefix('mjWARN_')}"
-        elif backwards[lane]:
-            cause = "its time went backwards"
-        step = round(float(before[lane]) / self.dt) + 1
-        raise TrmrlError(f"{self._name}: lane {lane} diverged at step {step}: {cause}")
 
 
 def _give_back(unused: list[Batch], batch: Batch) -> None:

@@ -18,7 +18,21 @@ from jaxtyping import Bool, Float
 
 from trmrl.envs.base import HOST, AbstractEnvs, Driver
 from trmrl.envs.mujoco._batch import Factors, Lanes
-from trmrl.types import Array, Continuous, EnvSpec, LaneKeys, Outcome, PRNGKey, Task
+from trmrl.types import (
+    Array,
+    Continuous,
+    EnvSpec,
+    LaneKeys,
+    Outcome,
+    PRNGKey,
+    Task,
+    TrmrlError,
+)
+
+# Of the lanes of an episode, the share that may diverge (and one lane always may). A few are the
+# simulator's failures. Of more, scores would mean little: an early end spares a lane what is left
+# of a negative reward, so an agent could even learn to break the simulation.
+MAX_DIVERGED = 0.1
 
 PerLane = Float[np.ndarray, " B"]
 Plane = Float[np.ndarray, "B P"]
@@ -26,7 +40,7 @@ Noise = tuple[Float[np.ndarray, " nq"], Float[np.ndarray, " nv"]]  # of one lane
 
 
 def never_falls(lanes: Lanes) -> Bool[np.ndarray, " B"]:
-    """Return that every lane is healthy: episodes end by the clock only."""
+    """Return that every lane is healthy: nothing a robot does ends its episode."""
     return np.ones(len(lanes.time), bool)
 
 
@@ -105,6 +119,7 @@ class Episode:
     lanes: Lanes
     tasks: Task
     running: Bool[np.ndarray, " B"]  # it has not terminated: its robot has been healthy so far
+    diverged: Bool[np.ndarray, " B"]  # it has terminated because its simulation diverged
 
 
 class MujocoEnvs(AbstractEnvs):
@@ -113,8 +128,11 @@ class MujocoEnvs(AbstractEnvs):
     `draw(split, num_tasks, key)` gives tasks, `reward(tasks, motion)` the reward `[B]` of a step,
     `factors(model, tasks)` what multiplies fields of the model in each lane (`Lanes`). A lane that
     has terminated is stepped no more: until its slot is over it repeats its last observation, with
-    reward 0 and `terminated` True. `num_threads` None takes every usable core. Raises `TrmrlError`
-    when the simulation of a lane that has not terminated diverges.
+    reward 0 and `terminated` True. `num_threads` None takes every usable core.
+
+    A lane whose simulation diverges terminates with `Outcome.diverged`, reward 0 and an observation
+    of the state before that step, whatever `spec.ends_early` says. Raises `TrmrlError` when more
+    than one lane and more than `MAX_DIVERGED` of all have diverged in an episode.
     """
 
     driver: ClassVar[Driver] = HOST
@@ -148,25 +166,40 @@ class MujocoEnvs(AbstractEnvs):
         nq, nv = lanes.qpos.shape[1], lanes.qvel.shape[1]
         noise = [robot.noise(np.random.default_rng(seed), nq, nv) for seed in seeds]
         lanes.reset(*(np.stack(part) for part in zip(*noise, strict=True)))
-        return Episode(lanes, tasks, np.ones(num_lanes, bool)), robot.observe(lanes)
+        running = np.ones(num_lanes, bool)
+        return Episode(lanes, tasks, running, ~running), robot.observe(lanes)
 
     def step(self, env_state: Episode, action: Float[Array, "B A"]) -> tuple[Episode, Outcome]:
         """Answer one action per lane."""
         robot, lanes, running = self.robot, env_state.lanes, env_state.running
         action = np.asarray(action, np.float64)
-        before, stepped = robot.place(lanes).copy(), running.copy()
-        lanes.step(action, None if stepped.all() else stepped)
+        before = robot.place(lanes).copy()
+        diverged = lanes.step(action, None if running.all() else running)
+        if diverged.any():
+            self._end(env_state, diverged)
         place = robot.place(lanes)
         motion = Motion(place, (place - before) / lanes.dt, action)
-        reward = np.where(stepped, self.reward(env_state.tasks, motion), 0.0)
+        reward = np.where(running, self.reward(env_state.tasks, motion), 0.0)
         running &= robot.healthy(lanes)
         outcome = Outcome(
             reward=reward.astype(np.float32),
             terminated=~running,
             truncated=running & (lanes.elapsed() >= self.spec.horizon),
             next_obs=robot.observe(lanes),
+            diverged=diverged,
         )
         return env_state, outcome
+
+    def _end(self, env_state: Episode, diverged: Bool[np.ndarray, " B"]) -> None:
+        """End the episode of lanes that have just diverged, or refuse if these are too many."""
+        env_state.running[diverged] = False
+        env_state.diverged[diverged] = True
+        total, num_lanes = int(env_state.diverged.sum()), len(diverged)
+        if total > max(1, MAX_DIVERGED * num_lanes):
+            raise TrmrlError(
+                f"{self.spec.name}: {total} of {num_lanes} lanes diverged in one episode, "
+                f"expected at most {MAX_DIVERGED:.0%}"
+            )
 
     def view(self, env_state: Episode) -> Float[np.ndarray, "B nq"]:
         """Return a copy of `qpos`."""

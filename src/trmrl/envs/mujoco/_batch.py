@@ -120,16 +120,16 @@ class Lanes:
         self._batch.forward()
 
     def step(
-        self, action: Float[Array, "B nu"], lanes: Bool[np.ndarray, " B"] | None = None
+        self, control: Float[Array, "B nu"], lanes: Bool[np.ndarray, " B"] | None = None
     ) -> None:
-        """Hold `action` for `frame_skip` substeps; MuJoCo clips it to the actuators' range.
+        """Hold `control` for `frame_skip` substeps; MuJoCo clips it to the actuators' range.
 
         Only `lanes` (None: all) move; the state of the others stays as it is. Raises `TrmrlError`
         naming the first lane that diverged, and its step counted from 1.
         """
         moved = np.ones(len(self.time), bool) if lanes is None else lanes
         before = np.where(moved, self.time, -np.inf)
-        self._ctrl[:] = action
+        self._ctrl[:] = control
         self._batch.step(lanes, nstep=self._frame_skip)
         # MuJoCo resets a diverged lane silently and goes on: its counters and clock show it. What
         # the last substep broke it would find only in the next call.

@@ -159,6 +159,20 @@ def test_what_z_is_drawn_from(fresh, explore, num_episodes, trial_start, mean, s
         assert not memory.precision.any() and not memory.num_episodes.any()
 
 
+@pytest.mark.parametrize("explore", [False, True])
+def test_trials_that_training_collects_have_prior_episodes_of_their_own(fresh, explore):
+    """Of an evaluation with sampled actions, the prior episodes are those of any evaluation."""
+    agent, learner, _ = fresh(prior_episodes=1, collect_prior_episodes=3)
+    for actor, prior_episodes in ((agent, 1), (agent.collector(), 3)):
+        for num_episodes in range(5):
+            memory, _ = actor.act(
+                learner.model, near_123(num_episodes), timestep(), explore=explore, key=MANY_KEYS
+            )
+            mean = [0, 0, 0] if num_episodes < prior_episodes else [1, 2, 3]
+            np.testing.assert_allclose(np.asarray(memory.z).mean(axis=0), mean, atol=0.12)
+    assert agent.collector() == replace(agent, prior_episodes=3)  # nothing else is changed
+
+
 def test_z_is_kept_within_an_episode(fresh):
     agent, learner, _ = fresh()
     before = near_123(5)

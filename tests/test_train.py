@@ -508,9 +508,9 @@ def test_training_s_trials_are_the_collector_s_and_evaluations_the_agent_s(drift
     state = TrainState(agent.init(envs.spec, key=None), jax.random.key(0), zero, zero)
     _, metrics = build_iteration(agent, envs, 2)(state)
     assert (float(metrics["mine"]), float(metrics["collected"])) == (0.0, 5.0)
-    score = lambda agent, explore: evaluate(
-        agent, jnp.zeros(()), envs, num_tasks=3, explore=explore
-    ).returns
+    score = lambda agent, explore: (
+        evaluate(agent, jnp.zeros(()), envs, num_tasks=3, explore=explore).returns
+    )
     assert score(agent, True) == score(agent, False)
     assert score(agent, True) != score(agent.collector(), True)
 

@@ -428,18 +428,6 @@ def test_the_step_size_follows_its_schedule(fresh, rolled_out):
         assert all(np.array_equal(x, y) for x, y in zip(old, new, strict=True)), part
 
 
-def test_slow_critics_follow_by_tau(fresh, rolled_out):
-    _, learner, trial = rolled_out
-    agent, _, _ = fresh(num_steps=1, tau=0.25)
-    after, _ = update(agent, learner, trial)
-    old, new, slow = (
-        jax.tree.leaves(x)
-        for x in (learner.model.target_critics, after.model.critics, after.model.target_critics)
-    )
-    for before, fast, found in zip(old, new, slow, strict=True):
-        np.testing.assert_allclose(found, 0.75 * before + 0.25 * fast, rtol=1e-5, atol=1e-6)
-
-
 def test_warm_steps_only_store(fresh, rolled_out):
     """The second update is the first to find as many steps before it as are asked for."""
     _, learner, trial = rolled_out

@@ -199,6 +199,37 @@ def test_actions_depend_on_z_and_stay_in_the_box(fresh):
     np.testing.assert_array_equal(action, again.action)
 
 
+def test_z_and_action_are_drawn_apart(fresh):
+    """Of a policy that knows nothing: beside each other, z and what the tangent squashes."""
+    agent, learner, _ = fresh()
+    weight = lambda m: m.actor.layers[-1].weight
+    blind = eqx.tree_at(weight, learner.model, jnp.zeros_like(weight(learner.model)))
+    memory, decision = agent.act(blind, near_123(0), timestep(), explore=True, key=MANY_KEYS)
+    noise = np.arctanh(np.asarray(decision.action, np.float64))
+    correlation = np.corrcoef(np.asarray(memory.z), noise, rowvar=False)[:L, L:]
+    assert np.abs(correlation).max() < 5 / np.sqrt(len(noise))
+
+
+def test_a_decision_s_value_is_the_lesser_critic_s(fresh):
+    agent, learner, _ = fresh()
+    now = replace(timestep(num_lanes=50), obs=5.0 * jax.random.normal(KEY, (50, 2)))
+    memory, decision = agent.act(
+        learner.model, near_123(5, 50), now, explore=True, key=MANY_KEYS[:50]
+    )
+    read = jnp.concatenate([now.obs, decision.action, memory.z], axis=1)
+    values = np.stack([critic(read)[:, 0] for critic in learner.model.critics])
+    assert (values[0] < values[1]).any() and (values[0] > values[1]).any()
+    np.testing.assert_allclose(decision.value, values.min(axis=0), rtol=1e-5)
+
+
+def test_critics_begin_apart_and_their_slow_copies_as_they_are(drift):
+    model = small().init(drift(num_episodes=K).spec, key=KEY).model
+    slow, fast = jax.tree.leaves(model.target_critics), jax.tree.leaves(model.critics)
+    assert all(np.array_equal(x, y) for x, y in zip(slow, fast, strict=True))
+    one, other = (critic.layers[0].weight for critic in model.critics)
+    assert not np.array_equal(one, other)
+
+
 @pytest.fixture(scope="module")
 def drawn(drift):
     """Context `[M, C]` and rows `[M, N]` of random transitions, and noise for z."""
@@ -409,6 +440,20 @@ def test_an_update_moves_everything_that_learns(updated):
         assert all(not np.array_equal(x, y) for x, y in zip(old, new, strict=True)), part
     assert float(after.model.log_temperature) == 0.0  # fixed unless asked for
     assert all(np.isfinite(float(x)) for x in metrics.values())
+
+
+def test_every_step_of_an_update_has_draws_of_its_own(fresh, rolled_out):
+    """Of steps of size 0, what is logged is the mean over what each of them logs."""
+    _, learner, trial = rolled_out
+    agent, _, _ = fresh(num_steps=2, tau=0.0, optimizer=OptimizerConfig(0.0, max_grad_norm=0.0))
+    after, metrics = update(agent, learner, trial)
+    learned, step = (learner.model, learner.optimizer), jax.jit(agent._step)
+    errors = [
+        float(step(learned, after.store, jnp.zeros(()), key)[1]["critic_loss"])
+        for key in jax.random.split(KEY, 2)
+    ]
+    assert errors[0] != pytest.approx(errors[1], rel=1e-2)
+    assert float(metrics["critic_loss"]) == pytest.approx(np.mean(errors), rel=1e-4)
 
 
 def test_the_step_size_follows_its_schedule(fresh, rolled_out):

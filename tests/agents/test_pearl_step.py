@@ -42,7 +42,7 @@ def random_rows(seed, num_rows):
 
 @pytest.fixture(scope="module", params=[PUBLISHED, OPTIONS], ids=["published", "options"])
 def step(request, shake):
-    """An agent, its model and stores, and what a gradient step made of model and moments.
+    """An agent, its model and stores; and a gradient step's model, moments and metrics.
 
     Both stores hold rows of their own: a step that draws from the wrong one shows.
     """
@@ -55,8 +55,8 @@ def step(request, shake):
         store(stored.context, tasks, random_rows(2, 11), jnp.ones((11, 3), bool)),
     )
     learned = model, learner.optimizer
-    after, _ = jax.jit(agent._step)(learned, filled, jnp.float32(RATE), KEY)
-    return agent, model, filled, *after
+    after, metrics = jax.jit(agent._step)(learned, filled, jnp.float32(RATE), KEY)
+    return agent, model, filled, *after, metrics
 
 
 def drawn(agent, stored):
@@ -113,7 +113,7 @@ def lesser(critics, obs, action, z):
 
 
 def derived(agent, model, context, times, rows, noises):
-    """The gradients of `(encoder, critics), actor, log_temperature`, from the losses' formulas."""
+    """The gradients of `(encoder, critics), actor, log_temperature`, and what the step logs."""
     z_noise, next_noise, actor_noise = noises
     encoder, actor = weights(model.encoder), weights(model.actor)
     critics = [weights(critic) for critic in model.critics]
@@ -132,43 +132,53 @@ def derived(agent, model, context, times, rows, noises):
 
     def critic_loss(parts):
         encoder, critics = parts
-        error, kl = 0.0, 0.0
+        error, kl, q = 0.0, 0.0, 0.0
         for m in range(M):
             mean, variance = belief(agent, encoder, context, times, m)
             z = jnp.tile(mean + jnp.sqrt(variance) * z_noise[m], (N, 1))
             for critic in critics:
                 found = perceptron(critic, rows.obs[m], rows.action[m], z)[:, 0]
                 error += ((found - target[m]) ** 2).sum() / (M * N)
+                q += found.sum() / (M * N) * (critic is critics[0])
             kl += 0.5 * (variance + mean**2 - 1.0 - jnp.log(variance)).sum()
-        return error + agent.kl_coef * kl
+        return error + agent.kl_coef * kl, {"critic_loss": error, "kl": kl / M, "q": q}
 
     def actor_loss(actor):
-        loss, log_probs = 0.0, 0.0
+        loss, penalty, log_probs = 0.0, 0.0, 0.0
         for m in range(M):
             action, log_prob, mean, log_std = acted(actor, rows.obs[m], shown[m], actor_noise[m])
             value = lesser(critics, rows.obs[m], action, shown[m])
             loss += (temperature * log_prob - value).sum() / (M * N)
-            loss += agent.actor_penalty * ((mean**2).sum() + (log_std**2).sum()) / (M * N * A)
+            penalty += ((mean**2).sum() + (log_std**2).sum()) / (M * N * A)
             log_probs += log_prob.sum() / (M * N)
-        return loss, log_probs
+        return loss + agent.actor_penalty * penalty, {"actor_loss": loss, "entropy": -log_probs}
 
-    critic_gradient = jax.grad(critic_loss)((encoder, critics))
-    actor_gradient, log_prob = jax.grad(actor_loss, has_aux=True)(actor)
+    critic_gradient, logged = jax.grad(critic_loss, has_aux=True)((encoder, critics))
+    actor_gradient, more = jax.grad(actor_loss, has_aux=True)(actor)
     goal = -float(A)  # of entropy, nats
-    return critic_gradient, actor_gradient, -log_prob - goal if agent.tune_temperature else 0.0
+    warmer = more["entropy"] - goal if agent.tune_temperature else 0.0
+    logged = logged | more | {"temperature": temperature}
+    return (critic_gradient, actor_gradient, warmer), {k: float(x) for k, x in logged.items()}
 
 
 @pytest.fixture(scope="module")
-def gradients(step):
-    """The derived gradients by part, and the moments, parameters before and after of each."""
-    agent, before, stored, after, moments = step
+def derivation(step):
+    """The derived gradients and metrics of the step."""
+    agent, before, stored, *_ = step
     draws = drawn(agent, stored)
     with (
         jax.enable_x64(True),
         jax.numpy_rank_promotion("allow"),
         jax.numpy_dtype_promotion("standard"),
     ):
-        (encoder, critics), actor, temperature = derived(agent, before, *draws)
+        return derived(agent, before, *draws)
+
+
+@pytest.fixture(scope="module")
+def gradients(step, derivation):
+    """The derived gradients by part, and the moments, parameters before and after of each."""
+    _, before, _, after, moments, _ = step
+    (encoder, critics), actor, temperature = derivation[0]
     ((mu_encoder, mu_critics), mu_actor, mu_temperature) = moments[1].mu
     flat = lambda tree: [np.asarray(x, np.float64) for x in jax.tree.leaves(tree)]
     return {
@@ -185,7 +195,7 @@ def gradients(step):
 
 
 def test_contexts_are_of_the_task_and_from_the_store_of_contexts(step):
-    agent, _, stored, _, _ = step
+    agent, _, stored, *_ = step
     context, _ = agent._context(stored, jnp.array(STOCKED), KEY)
     for rewards, task in zip(context.reward, STOCKED, strict=True):
         assert set(rewards.tolist()) <= set(stored.context.rows.reward[task, :11].tolist())
@@ -205,9 +215,14 @@ def test_a_step_follows_the_derived_gradient(gradients, step, part):
 
 
 def test_slow_critics_follow_the_new_ones(step):
-    agent, before, _, after, _ = step
+    agent, before, _, after, *_ = step
     trees = before.target_critics, after.critics, after.target_critics
     for old, new, slow in zip(*(jax.tree.leaves(tree) for tree in trees), strict=True):
         np.testing.assert_allclose(
             slow, (1.0 - agent.tau) * old + agent.tau * new, rtol=1e-5, atol=1e-6
         )
+
+
+def test_a_step_logs_what_it_minimized(step, derivation):
+    found = {name: float(x) for name, x in step[-1].items()}
+    assert found == pytest.approx(derivation[1], rel=1e-3)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from trmrl.agents.base import TaskPlan
-from trmrl.agents.pearl import PEARL, Belief, _draw_tasks
+from trmrl.agents.pearl import PEARL, Belief, _draw_tasks, _policy
 from trmrl.learners.descent import OptimizerConfig
 from trmrl.learners.replay import Transitions
 from trmrl.ops.gaussian_product import product
@@ -208,6 +208,16 @@ def test_z_and_action_are_drawn_apart(fresh):
     noise = np.arctanh(np.asarray(decision.action, np.float64))
     correlation = np.corrcoef(np.asarray(memory.z), noise, rowvar=False)[:L, L:]
     assert np.abs(correlation).max() < 5 / np.sqrt(len(noise))
+
+
+def test_the_normal_s_log_deviations_stay_within_the_published_limits(fresh):
+    _, learner, _ = fresh()
+    last = lambda actor: (actor.layers[-1].weight, actor.layers[-1].bias)
+    flat = jnp.zeros_like(learner.model.actor.layers[-1].weight)
+    actor = eqx.tree_at(last, learner.model.actor, (flat, jnp.array([3.0, -30.0, 5.0, -30.0])))
+    normal = _policy(actor, jnp.zeros((1, 2)), jnp.zeros((1, L))).normal
+    np.testing.assert_array_equal(normal.mean, [[3.0, -30.0]])
+    np.testing.assert_array_equal(normal.log_std, [[2.0, -20.0]])
 
 
 def test_a_decision_s_value_is_the_lesser_critic_s(fresh):

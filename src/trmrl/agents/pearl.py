@@ -84,7 +84,7 @@ class PEARL(AbstractAgent):
     The first `prior_episodes` of a trial act on z from the prior, later ones on z from the
     posterior given all before. In trials that training collects these are the first
     `collect_prior_episodes`; evaluations are not, whether actions are sampled in them or not
-    (`collector`, and never `explore`, tells the two apart).
+    (it is `collector`, never `explore`, that sets the two apart).
 
     `context_episodes`, the first of a task's latest trial, are what its posterior is inferred from
     in learning, by `context_size` rows drawn from them. With `context_prefix` they are drawn from a

@@ -18,6 +18,7 @@ from trmrl.agents.base import AbstractAgent, TaskPlan
 from trmrl.config import Config
 from trmrl.envs import ENVS
 from trmrl.envs.base import HOST, JAX, AbstractEnvs, Driver
+from trmrl.evaluate import evaluate
 from trmrl.learners.descent import OptimizerConfig
 from trmrl.run import CHECKPOINT, CONFIG, LOCK, METRICS, Run
 from trmrl.train import build_iteration, conclude, draw_tasks, is_concluded, restore, train
@@ -475,6 +476,43 @@ def test_an_iteration_trains_on_train_tasks_with_sampled_actions(drift, plan):
         noise.append(float(metrics["noise"]))
     assert set(splits) == {"train"}
     assert len(set(noise)) == 3  # every update has a key of its own
+
+
+class Twofold(AbstractAgent):
+    """It always does the same, and in trials that training collects something else."""
+
+    action: float = 0.0
+    plan: TaskPlan = TaskPlan()
+
+    def collector(self):
+        return replace(self, action=5.0)
+
+    def init(self, spec, *, key):
+        return Learner(jnp.zeros(()), None)
+
+    def start(self, model, num_lanes):
+        return jnp.zeros(num_lanes)
+
+    def act(self, model, memory, timestep, *, explore, key):
+        return memory, Decision(jnp.full((len(memory), 2), self.action), memory, memory)
+
+    def adapt(self, model, memory, episode):
+        return memory
+
+    def update(self, learner, trial, *, env_steps, key):
+        return learner, {"mine": self.action, "collected": trial.rows.decision.action.mean()}
+
+
+def test_training_s_trials_are_the_collector_s_and_evaluations_the_agent_s(drift):
+    agent, envs, zero = Twofold(), drift(), np.zeros((), np.int64)
+    state = TrainState(agent.init(envs.spec, key=None), jax.random.key(0), zero, zero)
+    _, metrics = build_iteration(agent, envs, 2)(state)
+    assert (float(metrics["mine"]), float(metrics["collected"])) == (0.0, 5.0)
+    score = lambda agent, explore: (
+        evaluate(agent, jnp.zeros(()), envs, num_tasks=3, explore=explore).returns
+    )
+    assert score(agent, True) == score(agent, False)
+    assert score(agent, True) != score(agent.collector(), True)
 
 
 def test_counters_hold_more_than_32_bits(drift):

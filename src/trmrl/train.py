@@ -109,6 +109,7 @@ def build_iteration(
     For JAX worlds it is a single compiled call; for host worlds, acting and learning are. The
     counters stay on the host, where 64 bits cost nothing, and are advanced there.
     """
+    collector = agent.collector()
 
     @jax.jit
     def learn(learner, trial, env_steps, key):
@@ -121,7 +122,7 @@ def build_iteration(
         key, task_key, trial_key = jax.random.split(key, 3)
         task, task_id = draw_tasks(agent, envs, num_lanes, updates, key=task_key)
         trial = run_trial(
-            agent, learner.model, envs, task, task_id=task_id, explore=True, key=trial_key
+            collector, learner.model, envs, task, task_id=task_id, explore=True, key=trial_key
         )
         key, update_key = jax.random.split(key)
         learner, metrics = learn(learner, trial, env_steps, update_key)

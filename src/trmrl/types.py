@@ -35,7 +35,10 @@ class TrmrlError(Exception):
 
 @dataclass(frozen=True)
 class Continuous:
-    """Real-valued actions `[B, size]`; worlds clip them where their actuators do."""
+    """Real-valued actions `[B, size]`; -1 and 1 are the limits of what a world's actuators can do.
+
+    Agents may answer beyond them: worlds clip actions where their actuators do.
+    """
 
     size: int
 

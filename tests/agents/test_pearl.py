@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from trmrl.agents.base import TaskPlan
-from trmrl.agents.pearl import PEARL, Belief, _draw_tasks
+from trmrl.agents.pearl import PEARL, Belief, _draw_tasks, _policy
 from trmrl.learners.descent import OptimizerConfig
 from trmrl.learners.replay import Transitions
 from trmrl.ops.gaussian_product import product
@@ -159,6 +159,20 @@ def test_what_z_is_drawn_from(fresh, explore, num_episodes, trial_start, mean, s
         assert not memory.precision.any() and not memory.num_episodes.any()
 
 
+@pytest.mark.parametrize("explore", [False, True])
+def test_trials_that_training_collects_have_prior_episodes_of_their_own(fresh, explore):
+    """Of an evaluation with sampled actions, the prior episodes are those of any evaluation."""
+    agent, learner, _ = fresh(prior_episodes=1, collect_prior_episodes=3)
+    for actor, prior_episodes in ((agent, 1), (agent.collector(), 3)):
+        for num_episodes in range(5):
+            memory, _ = actor.act(
+                learner.model, near_123(num_episodes), timestep(), explore=explore, key=MANY_KEYS
+            )
+            mean = [0, 0, 0] if num_episodes < prior_episodes else [1, 2, 3]
+            np.testing.assert_allclose(np.asarray(memory.z).mean(axis=0), mean, atol=0.12)
+    assert agent.collector() == replace(agent, prior_episodes=3)  # nothing else is changed
+
+
 def test_z_is_kept_within_an_episode(fresh):
     agent, learner, _ = fresh()
     before = near_123(5)
@@ -183,6 +197,47 @@ def test_actions_depend_on_z_and_stay_in_the_box(fresh):
         learner.model, memory, timestep(episode_start=False), explore=False, key=MANY_KEYS[::-1]
     )[1]
     np.testing.assert_array_equal(action, again.action)
+
+
+def test_z_and_action_are_drawn_apart(fresh):
+    """Of a policy that knows nothing: beside each other, z and what the tangent squashes."""
+    agent, learner, _ = fresh()
+    weight = lambda m: m.actor.layers[-1].weight
+    blind = eqx.tree_at(weight, learner.model, jnp.zeros_like(weight(learner.model)))
+    memory, decision = agent.act(blind, near_123(0), timestep(), explore=True, key=MANY_KEYS)
+    noise = np.arctanh(np.asarray(decision.action, np.float64))
+    correlation = np.corrcoef(np.asarray(memory.z), noise, rowvar=False)[:L, L:]
+    assert np.abs(correlation).max() < 5 / np.sqrt(len(noise))
+
+
+def test_the_normal_s_log_deviations_stay_within_the_published_limits(fresh):
+    _, learner, _ = fresh()
+    last = lambda actor: (actor.layers[-1].weight, actor.layers[-1].bias)
+    flat = jnp.zeros_like(learner.model.actor.layers[-1].weight)
+    actor = eqx.tree_at(last, learner.model.actor, (flat, jnp.array([3.0, -30.0, 5.0, -30.0])))
+    normal = _policy(actor, jnp.zeros((1, 2)), jnp.zeros((1, L))).normal
+    np.testing.assert_array_equal(normal.mean, [[3.0, -30.0]])
+    np.testing.assert_array_equal(normal.log_std, [[2.0, -20.0]])
+
+
+def test_a_decision_s_value_is_the_lesser_critic_s(fresh):
+    agent, learner, _ = fresh()
+    now = replace(timestep(num_lanes=50), obs=5.0 * jax.random.normal(KEY, (50, 2)))
+    memory, decision = agent.act(
+        learner.model, near_123(5, 50), now, explore=True, key=MANY_KEYS[:50]
+    )
+    read = jnp.concatenate([now.obs, decision.action, memory.z], axis=1)
+    values = np.stack([critic(read)[:, 0] for critic in learner.model.critics])
+    assert (values[0] < values[1]).any() and (values[0] > values[1]).any()
+    np.testing.assert_allclose(decision.value, values.min(axis=0), rtol=1e-5)
+
+
+def test_critics_begin_apart_and_their_slow_copies_as_they_are(drift):
+    model = small().init(drift(num_episodes=K).spec, key=KEY).model
+    slow, fast = jax.tree.leaves(model.target_critics), jax.tree.leaves(model.critics)
+    assert all(np.array_equal(x, y) for x, y in zip(slow, fast, strict=True))
+    one, other = (critic.layers[0].weight for critic in model.critics)
+    assert not np.array_equal(one, other)
 
 
 @pytest.fixture(scope="module")
@@ -397,6 +452,20 @@ def test_an_update_moves_everything_that_learns(updated):
     assert all(np.isfinite(float(x)) for x in metrics.values())
 
 
+def test_every_step_of_an_update_has_draws_of_its_own(fresh, rolled_out):
+    """Of steps of size 0, what is logged is the mean over what each of them logs."""
+    _, learner, trial = rolled_out
+    agent, _, _ = fresh(num_steps=2, tau=0.0, optimizer=OptimizerConfig(0.0, max_grad_norm=0.0))
+    after, metrics = update(agent, learner, trial)
+    learned, step = (learner.model, learner.optimizer), jax.jit(agent._step)
+    errors = [
+        float(step(learned, after.store, jnp.zeros(()), key)[1]["critic_loss"])
+        for key in jax.random.split(KEY, 2)
+    ]
+    assert errors[0] != pytest.approx(errors[1], rel=1e-2)
+    assert float(metrics["critic_loss"]) == pytest.approx(np.mean(errors), rel=1e-4)
+
+
 def test_the_step_size_follows_its_schedule(fresh, rolled_out):
     """At the end of a decay to nothing, nothing moves but the slow critics.
 
@@ -412,18 +481,6 @@ def test_the_step_size_follows_its_schedule(fresh, rolled_out):
     for part in ("encoder", "actor", "critics"):
         old, new = (jax.tree.leaves(getattr(s.model, part)) for s in (learner, after))
         assert all(np.array_equal(x, y) for x, y in zip(old, new, strict=True)), part
-
-
-def test_slow_critics_follow_by_tau(fresh, rolled_out):
-    _, learner, trial = rolled_out
-    agent, _, _ = fresh(num_steps=1, tau=0.25)
-    after, _ = update(agent, learner, trial)
-    old, new, slow = (
-        jax.tree.leaves(x)
-        for x in (learner.model.target_critics, after.model.critics, after.model.target_critics)
-    )
-    for before, fast, found in zip(old, new, slow, strict=True):
-        np.testing.assert_allclose(found, 0.75 * before + 0.25 * fast, rtol=1e-5, atol=1e-6)
 
 
 def test_warm_steps_only_store(fresh, rolled_out):

@@ -1,16 +1,21 @@
 """Every agent learns to explore: on a two-armed bandit it ends well above any blind policy."""
 
-from typing import Any
+from typing import Any, ClassVar
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from trmrl.agents.base import TaskPlan
 from trmrl.envs import make
+from trmrl.envs.base import JAX, AbstractEnvs, Driver
 from trmrl.evaluate import evaluate
+from trmrl.learners.descent import OptimizerConfig
 from trmrl.recipes import AGENTS, recipe
 from trmrl.train import build_iteration
-from trmrl.types import TrainState, replace
+from trmrl.types import Continuous, EnvSpec, Outcome, TrainState, replace
 
 ENV, PULLS, NUM_TASKS = "bandit-n10-k2", 10, 1_000
 UPDATES, LANES = 40, 256
@@ -95,6 +100,55 @@ def test_it_learns(agent_name):
     gain = sum(score.return_per_episode["mean"])
     blind, best = PULLS / 2, best_possible()
     assert blind + 2 / 3 * (best - blind) < gain < best + 0.25
+
+
+class Levers(AbstractEnvs):
+    """A lever that pays `side * action`, side -1 or 1 hidden: blind play earns nothing."""
+
+    driver: ClassVar[Driver] = JAX
+    spec: EnvSpec = eqx.field(
+        static=True, default=EnvSpec("levers", "point", 1, Continuous(1), 5, num_episodes=4)
+    )
+
+    def sample_tasks(self, split, num_tasks, *, key):
+        return jax.random.rademacher(key, (num_tasks,), jnp.float32)
+
+    def reset(self, tasks, *, key):
+        return (tasks, jnp.int32(0)), jnp.zeros((len(tasks), 1))
+
+    def step(self, env_state, action):
+        side, clock = env_state[0], env_state[1] + 1
+        over = jnp.broadcast_to(clock >= self.spec.horizon, side.shape)
+        pay = side * jnp.clip(action[:, 0], -1.0, 1.0)
+        obs = jnp.zeros((len(side), 1))
+        return (side, clock), Outcome(pay, over & ~over, over, obs)
+
+    def view(self, env_state):
+        return env_state[0]
+
+
+@pytest.mark.parametrize("agent_name", CONTINUOUS)
+def test_it_learns_which_way_to_pull(agent_name):
+    """Two episodes look for the side, which is worth nothing; the two that know it earn 5 at most.
+
+    Over 100 tasks, the mean of a blind episode has a standard error of 0.5 at most.
+    """
+    few = {"num_steps": 40, "meta_batch": 8, "batch_size": 16, "context_size": 10, "latent": 2}
+    sizes = {"encoder_hidden": (16,), "hidden": (16,), "plan": TaskPlan(20), "gamma": 0.5}
+    agent = replace(
+        recipe("point-robot", agent_name).agent,
+        optimizer=OptimizerConfig(1e-2, max_grad_norm=0.0), reward_scale=10.0, capacity=400,
+        context_episodes=2, context_prefix=False, **few, **sizes,
+    )  # fmt: skip
+    envs = Levers()
+    iterate = build_iteration(agent, envs, 20)
+    train_state = begin(agent, envs)
+    for _ in range(8):
+        train_state, _ = iterate(train_state)
+    score = evaluate(agent, train_state.learner.model, envs, num_tasks=100)
+    returns = score.return_per_episode["mean"]
+    assert np.abs(returns[:2]).max() < 1.0
+    assert min(returns[2:]) > 4.0
 
 
 @pytest.mark.full

@@ -68,6 +68,23 @@ def test_a_denser_reward_is_kept_beside_the_one_that_counts(dense):
     assert found.dense_reward.tolist() == [1.0 if dense is None else dense]
 
 
+def test_a_transition_is_of_one_step_and_a_clock_s_end_is_none():
+    """Three steps: one that goes on, one that the world ended and one that the clock did."""
+    yes, numbers = jnp.array([True, True, True]), jnp.arange(3.0)
+    wide = lambda first, size: first + jnp.arange(3.0 * size).reshape(3, size)
+    obs, prev_action, action, next_obs = wide(0, D), wide(20, A), wide(40, A), wide(60, D)
+    step = Timestep(obs, prev_action, numbers + 7.0, yes, yes)
+    outcome = Outcome(
+        numbers, jnp.array([False, True, False]), jnp.array([False, False, True]), next_obs
+    )
+    found = transitions(Trajectory(step, Decision(action, numbers, numbers), outcome, yes))
+    np.testing.assert_array_equal(found.terminated, [False, True, False])
+    np.testing.assert_array_equal(found.obs, obs)
+    np.testing.assert_array_equal(found.action, action)
+    np.testing.assert_array_equal(found.reward, numbers)
+    np.testing.assert_array_equal(found.next_obs, next_obs)
+
+
 def test_fields_of_a_row_stay_together(replay):
     drawn = draw(replay, jnp.array([2, 0, 2]), 50, key=jax.random.key(0))
     np.testing.assert_array_equal(drawn.obs, drawn.reward[..., None].repeat(D, axis=-1))

@@ -182,6 +182,130 @@ def test_promp_is_the_published_rl2(env):
         recipe("bandit-n10-k5", "rl2", "promp")
 
 
+# PEARL of the code published with it (oyster): `configs/default.py`, and a column for each of its
+# other configurations. Its steps are here in episodes of `max_path_length`. The belief is cleared
+# between the phases of collection: of the later one the first episode, too, is on the prior.
+OYSTER = {
+    "agent.latent": 5,
+    "agent.encoder_hidden": (200, 200, 200),
+    "agent.hidden": (300, 300, 300),
+    "agent.meta_batch": 16,
+    "agent.batch_size": 256,
+    "agent.optimizer.learning_rate": 3e-4,
+    "agent.optimizer.decay_end": 0,
+    "agent.optimizer.weight_decay": 0.0,
+    "agent.optimizer.max_grad_norm": 0.0,
+    "agent.gamma": 0.99,
+    "agent.tau": 0.005,
+    "agent.reward_scale": 5.0,
+    "agent.kl_coef": 0.1,
+    "agent.actor_penalty": 1e-3,
+    "agent.tune_temperature": False,
+    "agent.context_next_obs": False,
+    "agent.context_prefix": False,
+    "agent.dense_critics": False,
+    "agent.collect_prior_episodes": 3,  # 400 steps, and the first 200 of the 600 that follow
+    "agent.context_episodes": 2,  # 400 steps
+    "agent.prior_episodes": 2,  # of an evaluation
+    "agent.num_steps": 4_000,
+    "num_episodes": 5,  # 400 and 600 steps
+    "num_lanes": 5,  # tasks that an iteration collects
+}
+# For each task 2,000 steps before the first gradient step (point robots 200, and no less than a
+# whole trial here), then 500 iterations.
+PEARL = {
+    "half-cheetah-vel": {
+        "agent.plan.num_tasks": 100,
+        "agent.context_size": 100,
+        "agent.num_steps": 2_000,
+        "agent.warm_steps": 100 * 2_000,
+        "env_steps": 100 * 2_000 + 500 * 5 * 1_000,
+    },
+    "half-cheetah-dir": {
+        "agent.plan.num_tasks": 20,  # draws of the published 2
+        "agent.meta_batch": 4,
+        "agent.context_size": 256,
+        "agent.num_steps": 2_000,
+        "agent.collect_prior_episodes": 6,  # 1,000 steps, and the first 200 of as many
+        "agent.context_episodes": 5,
+        "agent.warm_steps": 20 * 2_000,
+        "num_episodes": 10,
+        "env_steps": 20 * 2_000 + 500 * 5 * 2_000,
+    },
+    "ant-dir": {
+        "agent.plan.num_tasks": 20,  # draws of the published 2
+        "agent.meta_batch": 4,
+        "agent.context_size": 256,
+        "agent.warm_steps": 20 * 2_000,
+        "env_steps": 20 * 2_000 + 500 * 5 * 1_000,
+    },
+    "ant-goal": {
+        "agent.plan.num_tasks": 150,
+        "agent.meta_batch": 10,
+        "agent.context_size": 256,
+        "agent.kl_coef": 1.0,
+        "agent.warm_steps": 150 * 2_000,
+        "env_steps": 150 * 2_000 + 500 * 5 * 1_000,
+    },
+    "humanoid-dir": {
+        "agent.plan.num_tasks": 100,
+        "agent.context_size": 256,
+        "agent.warm_steps": 100 * 2_000,
+        "env_steps": 100 * 2_000 + 500 * 5 * 1_000,
+    },
+    "point-robot": {
+        "agent.plan.num_tasks": 80,
+        "agent.context_size": 64,
+        "agent.num_steps": 1_000,
+        "agent.reward_scale": 100.0,
+        "agent.collect_prior_episodes": 11,  # 200 steps, and the first 20 of as many
+        "agent.context_episodes": 10,
+        "agent.prior_episodes": 1,
+        "agent.warm_steps": 80 * 400,
+        "num_episodes": 20,
+        "env_steps": 80 * 400 + 500 * 5 * 400,
+    },
+    "point-robot-sparse": {
+        "agent.plan.num_tasks": 80,
+        "agent.context_size": 1_024,
+        "agent.num_steps": 1_000,
+        "agent.reward_scale": 100.0,
+        "agent.gamma": 0.9,
+        "agent.kl_coef": 1.0,
+        "agent.dense_critics": True,
+        "agent.collect_prior_episodes": 6,  # 100 steps, and the first 20 of the 900 that follow
+        "agent.context_episodes": 50,
+        "agent.prior_episodes": 5,
+        "agent.warm_steps": 80 * 1_000,
+        "num_episodes": 50,
+        "num_lanes": 10,
+        "env_steps": 80 * 1_000 + 500 * 10 * 1_000,
+    },
+}
+PEARL["walker-rand-params"] = PEARL["hopper-rand-params"] = {
+    "agent.plan.num_tasks": 40,
+    "agent.meta_batch": 10,
+    "agent.context_size": 100,
+    "agent.context_next_obs": True,
+    "agent.warm_steps": 40 * 2_000,
+    "env_steps": 40 * 2_000 + 500 * 5 * 1_000,
+}
+
+
+@pytest.mark.parametrize("env", PEARL)
+def test_pearl_is_the_published_configuration(env):
+    config = recipe(env, "pearl", "paper")
+    leaves, published = configs.flatten(config), OYSTER | PEARL[env]
+    assert {name: leaves[name] for name in published} == published
+    trial = config.num_episodes * (20 if env.startswith("point-robot") else 200)
+    assert make(env, config.num_episodes).spec.trial_length == trial
+    assert leaves["agent.capacity"] >= config.env_steps / leaves["agent.plan.num_tasks"]
+
+
+def test_every_published_configuration_of_pearl_is_checked():
+    assert {config.env for config in known_recipes("pearl", "paper")} == set(PEARL)
+
+
 # MAML-TRPO and ProMP of the ProMP code's master.
 MAML = {
     "agent.plan.lanes_per_task": 20,

@@ -66,10 +66,19 @@ class AbstractAgent(AbstractSettings):
     """A way of adapting. Final subclasses hold configuration; whatever learns is in `Learner`.
 
     start: an empty memory. act: one decision per lane. adapt: what becomes of a memory between two
-    episodes of a trial. update: what changes in the learner after a trial.
+    episodes of a trial. update: what changes in the learner after a trial. Beside them, collector:
+    who rolls out the trials that training learns from.
     """
 
     plan: eqx.AbstractVar[TaskPlan]
+
+    def collector(self) -> "AbstractAgent":
+        """Return the agent that rolls out training's trials: this one, or a variant of it.
+
+        A variant has the same model and memory. All other trials, whether actions are sampled in
+        them or not, are this agent's own: `explore` does not tell training from evaluation.
+        """
+        return self
 
     @abc.abstractmethod
     def init(self, spec: EnvSpec, *, key: PRNGKey) -> Learner:

@@ -42,6 +42,7 @@ from trmrl.types import (
     Trajectory,
     Trial,
     TrmrlError,
+    replace,
 )
 
 LOG_STD = -20.0, 2.0  # of the normal under the policy's tangent, as published
@@ -81,11 +82,15 @@ class PEARL(AbstractAgent):
     """Posterior sampling, and soft actor-critic on stored experience.
 
     The first `prior_episodes` of a trial act on z from the prior, later ones on z from the
-    posterior given all before. `context_episodes`, the first of a task's latest trial, are what
-    its posterior is inferred from in learning, by `context_size` rows drawn from them. With
-    `context_prefix` they are drawn from a beginning of that trial, of any length, and the factor of
-    each counts as often as makes the precision that of the whole beginning: what acting will have,
-    early and late; without, as published, from the whole and counted once.
+    posterior given all before. In trials that training collects these are the first
+    `collect_prior_episodes`; evaluations are not, whether actions are sampled in them or not
+    (it is `collector`, never `explore`, that sets the two apart).
+
+    `context_episodes`, the first of a task's latest trial, are what its posterior is inferred from
+    in learning, by `context_size` rows drawn from them. With `context_prefix` they are drawn from a
+    beginning of that trial, of any length, and the factor of each counts as often as makes the
+    precision that of the whole beginning: what acting will have, early and late; without, as
+    published, from the whole and counted once.
 
     An update stores its trial and takes `num_steps` gradient steps, each on `batch_size` rows of
     each of `meta_batch` tasks that have any. Critics learn from a world's denser reward, where it
@@ -98,6 +103,7 @@ class PEARL(AbstractAgent):
 
     latent: int = field(5, low=1)  # dimensions of z
     prior_episodes: int = field(2, low=0)  # of a trial, on z from the prior
+    collect_prior_episodes: int = field(2, low=0)  # the same of a trial that training collects
     context_episodes: int = field(2, low=1)  # of a task's latest trial, inferred from in learning
     context_size: int = field(100, low=1)  # rows drawn from them
     context_next_obs: bool = False  # the encoder reads successors too
@@ -134,6 +140,10 @@ class PEARL(AbstractAgent):
         if self.plan.lanes_per_task != 1:
             return f"plan.lanes_per_task is {self.plan.lanes_per_task}, expected 1"
         return None
+
+    def collector(self) -> "PEARL":
+        """Return the agent with as many prior episodes as training's trials have."""
+        return replace(self, prior_episodes=self.collect_prior_episodes)
 
     def init(self, spec: EnvSpec, *, key: PRNGKey) -> Learner:
         """Return fresh weights and empty stores for worlds like `spec`.

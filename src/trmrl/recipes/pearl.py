@@ -88,18 +88,23 @@ def default(env: str, env_steps: int | None = None) -> Config:
 
 @dataclass(frozen=True)
 class Published:
-    """A column of the published configurations (oyster); `episodes` are a trial's, by their z."""
+    """A column of the published configurations (oyster).
+
+    `episodes` are those of the two phases in which a task's experience is collected. Belief and z
+    are cleared before either, so that the second, too, begins with an episode on the prior.
+    """
 
     num_tasks: int
     meta_batch: int
-    episodes: tuple[int, int]  # prior, posterior
+    episodes: tuple[int, int]
     num_steps: int
     context_size: int
+    eval_prior_episodes: int = 2
     kl_coef: float = 0.1
     reward_scale: float = 5.0
     gamma: float = 0.99
     context_next_obs: bool = False
-    posterior_in_context: bool = False
+    whole_context: bool = False  # of both phases; else of the first alone
     dense_critics: bool = False
     num_lanes: int = 5
     initial_steps: int = 2_000  # of each task, before the first gradient step
@@ -113,9 +118,10 @@ PUBLISHED = {
     "humanoid-dir": Published(100, 16, (2, 3), 4_000, 256),
     "walker-rand-params": Published(40, 10, (2, 3), 4_000, 100, context_next_obs=True),
     "hopper-rand-params": Published(40, 10, (2, 3), 4_000, 100, context_next_obs=True),
-    "point-robot": Published(80, 16, (10, 10), 1_000, 64, reward_scale=100.0, initial_steps=200),
+    "point-robot": Published(80, 16, (10, 10), 1_000, 64, 1, reward_scale=100.0, initial_steps=200),
     "point-robot-sparse": Published(
-        80, 16, (5, 45), 1_000, 1_024, 1.0, 100.0, 0.9, False, True, True, 10, 200
+        80, 16, (5, 45), 1_000, 1_024, 5, kl_coef=1.0, reward_scale=100.0, gamma=0.9,
+        whole_context=True, dense_critics=True, num_lanes=10, initial_steps=200,
     ),
 }  # fmt: skip
 ITERATIONS = 500
@@ -124,24 +130,30 @@ ITERATIONS = 500
 def paper(env: str, env_steps: int | None = None) -> Config:
     """Return the published setting (oyster), from networks to schedule.
 
-    Differences that remain: slow copies of both critics stand for a value network and its slow
-    copy (`PEARL`); tasks come in a ring, five or ten a trial, not with replacement, and where a
-    family has two, the ring holds twenty draws of them, with a store each; the first experience is
-    collected like all other, partly on z from the untrained encoder's posterior; weights begin as
-    Xavier's.
+    Differences that remain. Learning: slow copies of both critics stand for a value network and its
+    slow copy (`PEARL`), all gradients of a step are those at the weights before it, where the
+    published actor follows critics that have taken theirs, and weights begin as Xavier's. Tasks
+    come in a ring, five or ten a trial, not with replacement, and where a family has two, the ring
+    holds twenty draws of them, with a store each (`ant-dir`: forward and backward, where the
+    published configuration draws two angles). Collecting: a trial has so many episodes, not steps,
+    however early they end; the second phase acts on what all episodes before it show, as in
+    evaluation, not on rows drawn from the context; the first experience is collected like all
+    other, not all of it on the prior. An evaluation has as many episodes as a trial of training,
+    where the published score is of the third (`point-robot-sparse`: the twentieth).
     """
     if env not in PUBLISHED:
         raise TrmrlError(f"pearl/paper has no setting for {env}, only for {', '.join(PUBLISHED)}")
     published, horizon = PUBLISHED[env], make(env).spec.horizon
-    prior, num_episodes = published.episodes[0], sum(published.episodes)
+    first_phase, num_episodes = published.episodes[0], sum(published.episodes)
     trial = num_episodes * horizon
     rounds = -(-published.initial_steps // trial)
     warm = rounds * published.num_tasks // published.num_lanes
     usual = (warm + ITERATIONS) * published.num_lanes * trial
     agent = PEARL(
         plan=TaskPlan(published.num_tasks),
-        prior_episodes=prior,
-        context_episodes=num_episodes if published.posterior_in_context else prior,
+        prior_episodes=published.eval_prior_episodes,
+        collect_prior_episodes=first_phase + 1,
+        context_episodes=num_episodes if published.whole_context else first_phase,
         context_size=published.context_size,
         context_next_obs=published.context_next_obs,
         capacity=-(-usual // (published.num_tasks * trial)) * trial,  # forgets nothing

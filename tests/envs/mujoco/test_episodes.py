@@ -69,8 +69,8 @@ class Case:
     frame_skip: int
     observe: object
     where: object
-    reward: object  # of task, velocity, place, sum of squares of the action
-    limit: float = 1.0
+    reward: object  # of task, velocity, place, sum of squares of the control
+    limit: float = 1.0  # of the motors: the control of an action of 1
     fallen: object = lambda qpos: False
     change: object = lambda model, task: None
     scale: float = 1.5
@@ -176,12 +176,13 @@ def test_episode_equals_a_plain_loop(name):
                 assert outcome.terminated[lane] and not outcome.truncated[lane]
                 continue
             before = case.where(model, world)
-            world.ctrl[:] = np.clip(actions[t, lane], -case.limit, case.limit)
+            control = case.limit * actions[t, lane].astype(np.float64)
+            world.ctrl[:] = np.clip(control, -case.limit, case.limit)
             for _ in range(case.frame_skip):
                 mujoco.mj_step(model, world)
             after = case.where(model, world)
             velocity = (after - before) / (case.frame_skip * model.opt.timestep)
-            square = sum(float(a) ** 2 for a in actions[t, lane])
+            square = sum(float(u) ** 2 for u in control)
             reward = case.reward(task, velocity, after, square)
             assert np.array_equal(outcome.next_obs[lane], observed()), (lane, t)
             assert outcome.reward[lane] == pytest.approx(reward, rel=1e-6, abs=1e-5)

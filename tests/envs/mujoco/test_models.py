@@ -49,3 +49,13 @@ def test_model_is_gymnasiums(file, tmp_path, monkeypatch):
     for name in dir(ours.opt):
         if not name.startswith("_") and name != "disableflags":
             assert np.array_equal(getattr(ours.opt, name), getattr(theirs.opt, name)), name
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_motor_is_limited_and_as_strong_either_way(file):
+    """So that one number, the upper limit, is what actions are in units of."""
+    model = _batch.load_model(file)
+    assert model.actuator_ctrllimited.all()
+    low, high = model.actuator_ctrlrange.T
+    np.testing.assert_array_equal(low, -high)
+    assert (high > 0.0).all()

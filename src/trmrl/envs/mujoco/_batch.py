@@ -121,9 +121,9 @@ class Lanes:
         self._batch.forward()
 
     def step(
-        self, action: Float[Array, "B nu"], lanes: Bool[np.ndarray, " B"] | None = None
+        self, control: Float[Array, "B nu"], lanes: Bool[np.ndarray, " B"] | None = None
     ) -> Bool[np.ndarray, " B"]:
-        """Hold `action` for `frame_skip` substeps; MuJoCo clips it to the actuators' range.
+        """Hold `control` for `frame_skip` substeps; MuJoCo clips it to the actuators' range.
 
         Only `lanes` (None: all) move; the state of the others stays as it is. Returns which lanes
         diverged: MuJoCo warned of them, or their state holds a number that it would warn of (not
@@ -132,7 +132,7 @@ class Lanes:
         """
         moved = np.ones(len(self.time), bool) if lanes is None else lanes
         before = self.save()
-        self._ctrl[:] = action
+        self._ctrl[:] = control
         self._batch.step(lanes, nstep=self._frame_skip)
         # MuJoCo resets a diverged lane silently and goes on: its counters show it. What the last
         # substep broke it would find only in the next call.

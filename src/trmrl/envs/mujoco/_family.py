@@ -105,11 +105,11 @@ class Motion:
 
     place: Plane  # after it, meters
     velocity: Plane  # mean over it, m/s
-    action: Float[np.ndarray, "B A"]  # as it was given, not as MuJoCo clips it
+    control: Float[np.ndarray, "B A"]  # as it was given, not as MuJoCo clips it
 
     def control_cost(self) -> PerLane:
-        """Return the sum of the squared action."""
-        return np.einsum("ba,ba->b", self.action, self.action)
+        """Return the sum of the squared control."""
+        return np.einsum("ba,ba->b", self.control, self.control)
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,9 @@ class Episode:
 
 class MujocoEnvs(AbstractEnvs):
     """`B` copies of a robot, one task each.
+
+    Actions are in units of what the actuators can do: the control is the action times the limit
+    that the model gives them, beyond which MuJoCo clips it.
 
     `draw(split, num_tasks, key)` gives tasks, `reward(tasks, motion)` the reward `[B]` of a step,
     `factors(model, tasks)` what multiplies fields of the model in each lane (`Lanes`). A lane that
@@ -172,13 +175,13 @@ class MujocoEnvs(AbstractEnvs):
     def step(self, env_state: Episode, action: Float[Array, "B A"]) -> tuple[Episode, Outcome]:
         """Answer one action per lane."""
         robot, lanes, running = self.robot, env_state.lanes, env_state.running
-        action = np.asarray(action, np.float64)
+        control = np.asarray(action, np.float64) * lanes.model.actuator_ctrlrange[:, 1]
         before = robot.place(lanes).copy()
-        diverged = lanes.step(action, None if running.all() else running)
+        diverged = lanes.step(control, None if running.all() else running)
         if diverged.any():
             self._end(env_state, diverged)
         place = robot.place(lanes)
-        motion = Motion(place, (place - before) / lanes.dt, action)
+        motion = Motion(place, (place - before) / lanes.dt, control)
         reward = np.where(running, self.reward(env_state.tasks, motion), 0.0)
         running &= robot.healthy(lanes)
         outcome = Outcome(

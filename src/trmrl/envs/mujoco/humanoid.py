@@ -67,11 +67,11 @@ def _go_along(tasks: dict[str, np.ndarray], motion: Motion) -> PerLane:
 
 
 def humanoid_dir(num_threads: int | None = None) -> MujocoEnvs:
-    """Run along a hidden heading: reward `1.25 * v . heading - 0.1 * sum(a ** 2) + 5`.
+    """Run along a hidden heading: reward `1.25 * v . heading - 0.1 * sum((0.4 * a) ** 2) + 5`.
 
     `v` is the center of mass's velocity. Headings are drawn afresh for train and test, any angle
-    (Rakelly et al., 2019). Ends when the torso's height leaves [1, 2] m. MuJoCo clips actions to
-    [-0.4, 0.4].
+    (Rakelly et al., 2019). Ends when the torso's height leaves [1, 2] m. An action of 1 is the
+    motors' limit, a control of 0.4, as in the code published with PEARL, ProMP and VariBAD.
     """
     spec = locomotion_spec(
         "humanoid-dir",

@@ -12,6 +12,7 @@ from scipy import stats
 from trmrl.agents.base import AbstractAgent, TaskPlan
 from trmrl.envs.base import HOST, JAX, AbstractEnvs, Driver
 from trmrl.evaluate import evaluate
+from trmrl.trial import run_trial
 from trmrl.types import (
     STEP_NUMBERS,
     Continuous,
@@ -279,6 +280,14 @@ def test_exploring_samples_actions(evaluation):
     sampled = scored(explore=True)
     assert sampled.tasks == evaluation.tasks
     assert sampled.returns != evaluation.returns
+
+
+def test_a_seed_fixes_tasks_and_noise_by_a_key_each():
+    task_key, trial_key = jax.random.split(jax.random.key(3))
+    tasks = Paid().sample_tasks("test", 6, key=task_key)
+    rows = run_trial(Bonus(), jnp.asarray(10.0), Paid(), tasks, explore=True, key=trial_key).rows
+    expected = np.where(rows.valid, rows.outcome.reward, 0.0).sum(axis=1).T
+    np.testing.assert_allclose(scored(seed=3, explore=True).returns, expected, rtol=1e-5)
 
 
 def test_json_says_all_that_the_protocol_promises(evaluation):

@@ -399,3 +399,13 @@ def test_a_family_of_ones_own_has_the_setting_of_its_trials_length(num_episodes,
 def test_an_oracle_trains_as_long_as_its_world():
     lengths = {recipe(f"half-cheetah-dir{end}").env_steps for end in ("", "+task")}
     assert lengths == {4_000_000}
+
+
+@pytest.mark.parametrize("agent", ["maml", "promp", "trmrl", "rl2"])
+def test_a_world_named_by_its_pulls_has_as_many_for_every_agent(agent):
+    """And the published two episodes are those of worlds that have two."""
+    for env, num_episodes in (("bandit-n10-k5", 10), ("tabular-n7", 7), ("navigation-2d", 2)):
+        config = recipe(env, agent)
+        spec = make(env, config.num_episodes).spec
+        assert spec.num_episodes == num_episodes
+        configs.check(config, spec)

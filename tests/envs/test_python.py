@@ -62,7 +62,7 @@ def played(envs, left, actions, seed=0):
 
 
 def check_ends(envs):
-    """Lane 0 ends at step 2, lane 1 is cut at step 1, lane 2 by the clock, lane 3 ends as it does."""
+    """Lane 0 ends at step 2, lane 1 is cut at step 1, the others are at the end of their slots."""
     ones = [[1, 2, 1, 1]] * HORIZON
     first, outcomes = played(envs, [2, 1, 7, 4], ones)
     np.testing.assert_array_equal(first[:, 0], [2, 1, 7, 4])

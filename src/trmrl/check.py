@@ -301,7 +301,8 @@ def first_steps(
 ) -> tuple[Task, Float[np.ndarray, "N D"], Float[np.ndarray, "N E"]]:
     """Return train tasks, their first observations, and what one random step shows of each.
 
-    That is observation, action, reward and successor, and their squares: rewards have them.
+    That is observation, action, reward and successor, their squares and their products with the
+    reward: rewards are made of such.
     """
     task_key, reset_key = jax.random.split(jax.random.key(seed))
     tasks = jax.tree.map(np.asarray, envs.sample_tasks("train", NUM_TASKS, key=task_key))
@@ -316,7 +317,7 @@ def first_steps(
     successor = np.concatenate([part.outcome.next_obs[0] for part in parts])
     action = np.asarray(envs.spec.action_space.encode(actions[0]))
     step = np.concatenate([first, action, reward, successor], axis=1).astype(np.float64)
-    return tasks, first, np.concatenate([step, step**2], axis=1)
+    return tasks, first, np.concatenate([step, step**2, step * reward], axis=1)
 
 
 def describe_play(spec: EnvSpec, episode: Rollout) -> Iterator[Finding]:

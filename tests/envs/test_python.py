@@ -12,6 +12,7 @@ from trmrl.envs.python import Pool, PythonEnvs
 from trmrl.types import Discrete, EnvSpec, TrmrlError, replace
 
 HORIZON = 4
+QUIT = 99  # a task that ends the process it is in
 
 
 class Countdown:
@@ -27,6 +28,8 @@ class Countdown:
 
     def reset(self, task, seed):
         assert seed == int(seed) and 0 <= seed < 2**31
+        if int(task["left"]) == QUIT:
+            os._exit(1)
         self.left, self.pay = int(task["left"]), 1.0 + seed % 7
         return np.asarray([self.left, os.getpid()], np.float32)
 
@@ -101,21 +104,13 @@ def test_lanes_in_processes_give_the_same():
     here = played(make_envs(), [2, 1, 7, 4], [[1, 2, 1, 1]] * HORIZON)[1]
     for one, other in zip(outcomes, here, strict=True):
         np.testing.assert_array_equal(one.reward, other.reward)
-    # and a lane that fails is one line
+    # A lane that fails is one line, and so is a process that ends.
     with pytest.raises(TrmrlError, match="^countdown: in a worker process, ValueError"):
         tasks = {"left": np.asarray(["x"] * 4)}
         envs.reset(tasks, key=keys_for(tasks, jax.random.key(0)))
-
-
-def test_a_worker_that_ended_is_one_line():
-    envs = make_envs(num_processes=1, make_lane=Quitter)
     with pytest.raises(TrmrlError, match="countdown: a worker process ended"):
-        played(envs, [3], [])
-
-
-class Quitter(Countdown):
-    def reset(self, task, seed):
-        os._exit(1)
+        played(envs, [QUIT] * 4, [])
+    assert not envs.pool.unused[4]  # what failed so is not used again
 
 
 def test_processes_need_what_they_can_import():

@@ -149,6 +149,7 @@ def from_gymnax(
     *,
     name: str,
     horizon: int = 0,
+    family: str = "gymnax",
     **fields: Any,
 ) -> JaxEnvs:
     """Return worlds of a gymnax environment (1.0 or newer), as `env, params = gymnax.make(...)`.
@@ -179,7 +180,8 @@ def from_gymnax(
         name=name,
         action_space=space,
         horizon=horizon or int(params.max_steps_in_episode),
-        **{"family": "gymnax"} | fields,
+        family=family,
+        **fields,
     )
 
 

@@ -93,6 +93,17 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Check:
+    """Check that worlds keep the rules, and how early their hidden task can be known.
+
+    Prints a line for each finding, and exits with 2 if one of them is an error.
+    """
+
+    env: Name
+    seed: int = 0  # of tasks, worlds and actions
+
+
+@dataclass(frozen=True)
 class Envs:
     """List the worlds."""
 
@@ -113,6 +124,7 @@ KINDS = {
     "evaluate": Evaluate,
     "report": Report,
     "reference": Reference,
+    "check": Check,
     "envs": Envs,
     "bench": Bench,
 }

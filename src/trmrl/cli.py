@@ -1,4 +1,4 @@
-"""The command line: `trmrl train | sweep | evaluate | report | reference | envs | bench`.
+"""The command line: `trmrl train | sweep | evaluate | report | ...`.
 
 The verbs, their tables, and the exit codes: 2 where the user can mend it. Nothing here that a
 Python program could not also call.
@@ -19,6 +19,7 @@ from rich.table import Table
 from trmrl.arguments import (
     KINDS,
     Bench,
+    Check,
     Envs,
     Evaluate,
     Reference,
@@ -233,6 +234,19 @@ def _reference(args: list[str]) -> None:
         _print(line(score.strategy, f"{score.mean:.3f}", interval, published, score.tuned).rstrip())
 
 
+def _check(args: list[str]) -> None:
+    options = parse(Check, args, "check")
+    from trmrl.check import check
+    from trmrl.envs import make
+
+    findings = []
+    for finding in check(make(options.env), seed=options.seed):
+        _print(("ERROR " if finding.is_error else "") + " ".join(finding.text.split()))
+        findings.append(finding)
+    if any(finding.is_error for finding in findings):
+        sys.exit(2)
+
+
 def _envs(args: list[str]) -> None:
     parse(Envs, args, "envs")
     from trmrl.envs import ENVS, make
@@ -269,6 +283,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "evaluate": _evaluate,
     "report": _report,
     "reference": _reference,
+    "check": _check,
     "envs": _envs,
     "bench": _bench,
 }

@@ -72,7 +72,8 @@ class EnvSpec:
     `ends_early` is False, every episode takes its whole slot, unless its simulation diverges.
     `floor` and `ceiling` are reference returns of one episode on the test split (a do-nothing or
     random policy, and the best known), or None where nobody knows. `has_success`: every
-    `Outcome.success` is an array.
+    `Outcome.success` is an array. `shared_splits`: tasks of one split are in another, by design.
+    `observed` names the fields of a task that agents may observe.
     """
 
     name: str
@@ -87,6 +88,8 @@ class EnvSpec:
     ceiling: float | None = None
     summary: str = ""
     has_success: bool = False
+    shared_splits: bool = False
+    observed: tuple[str, ...] = ()
 
     @property
     def trial_length(self) -> int:

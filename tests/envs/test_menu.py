@@ -9,7 +9,7 @@ from trmrl.envs.base import HOST, keys_for
 from trmrl.references._play import random_play
 from trmrl.types import TrmrlError, replace
 
-FAMILIES = {"bandit", "tabular", "grid", "point", "locomotion"}
+FAMILIES = {"bandit", "tabular", "grid", "point", "locomotion", "rules"}
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ ROOMS = {
     ),
     "controller.py": ("types.py", "agents/base.py", "run.py", "train.py", "trial.py"),
     "references/": ("types.py", "envs/", "ops/"),
+    "check.py": ("types.py", "envs/", "ops/"),
     "report/": ("types.py", "run.py", "ops/"),
     "watch/": ("types.py", "run.py"),
 }  # fmt: skip

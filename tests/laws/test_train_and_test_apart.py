@@ -54,6 +54,10 @@ def test_pairs_of_key_and_door_are_apart_whatever_the_start():
     assert len(pairs["test"]) > 1_290  # of 1,312
 
 
+def test_the_worlds_that_share_their_tasks_declare_it():
+    assert {name for name in ENVS if make(name).spec.shared_splits} == ONE_SET
+
+
 @pytest.mark.parametrize("name", sorted(ONE_SET))
 def test_families_of_one_set_share_all_of_it(name):
     assert drawn(name, "train") == drawn(name, "test")

@@ -22,6 +22,7 @@ ENVS: dict[str, Callable[[], AbstractEnvs]] = {
     "grid-navi": _lazily("grid", "grid_navi"),
     "dark-room": _lazily("grid", "dark_room"),
     "dark-key-to-door": _lazily("grid", "dark_key_to_door"),
+    "recipe-room": _lazily("recipe_room", "recipe_room"),
     "point-robot": _lazily("point", "point_robot"),
     "point-robot-sparse": _lazily("point", "point_robot_sparse"),
     "semicircle": _lazily("point", "semicircle"),

@@ -135,6 +135,7 @@ def grid_navi() -> Grid:
         num_episodes=4,
         floor=-1.16,  # random play, as for every room
         ceiling=11.071,  # the goal known
+        shared_splits=True,
         summary="find a hidden cell of a 5 by 5 room, and return to it",
     )
     return Grid(spec, 5, (0, 0), _navi_goals, _enter_navi, _observe_cell)
@@ -204,6 +205,7 @@ def dark_key_to_door() -> Grid:
         ends_early=True,
         floor=0.25,
         ceiling=2.0,
+        observed=("start",),
         summary="find a hidden key, then a hidden door, in a dark 9 by 9 room",
     )
     return Grid(spec, 9, None, _key_door_goals, _enter_key_door, _observe_key)

@@ -86,7 +86,11 @@ def ant_dir(num_threads: int | None = None) -> MujocoEnvs:
     of ProMP; Rothfuss et al., 2019). Ends when the torso's height leaves [0.2, 1] m.
     """
     spec = locomotion_spec(
-        "ant-dir", ROBOT, "run forward or backward, whichever is hidden", floor=200.0
+        "ant-dir",
+        ROBOT,
+        "run forward or backward, whichever is hidden",
+        floor=200.0,
+        shared_splits=True,
     )
     return MujocoEnvs(spec, ROBOT, _FORWARD_OR_BACKWARD, _go_along, num_threads=num_threads)
 
@@ -97,7 +101,11 @@ def ant_dir_radian(num_threads: int | None = None) -> MujocoEnvs:
     Headings (cos 1, sin 1) and (cos 1, -sin 1): 115 degrees apart, both half forward.
     """
     spec = locomotion_spec(
-        "ant-dir-radian", ROBOT, "run 57 degrees to the left or to the right", floor=200.0
+        "ant-dir-radian",
+        ROBOT,
+        "run 57 degrees to the left or to the right",
+        floor=200.0,
+        shared_splits=True,
     )
     return MujocoEnvs(spec, ROBOT, _RADIAN, _go_along, num_threads=num_threads)
 

@@ -162,6 +162,7 @@ def half_cheetah_dir(num_threads: int | None = None) -> MujocoEnvs:
         "half-cheetah-dir",
         ROBOT,
         "run forward or backward, whichever is hidden",
+        shared_splits=True,
         floor=0.0,  # standing still
     )
     return MujocoEnvs(spec, ROBOT, _draw_direction, _follow, num_threads=num_threads)
@@ -178,6 +179,7 @@ def half_cheetah_crippled(num_threads: int | None = None) -> MujocoEnvs:
         "half-cheetah-crippled",
         ROBOT,
         "run forward with one of four motors dead (ood: one of the other two)",
+        shared_splits=True,
         splits=("train", "test", "ood"),
         floor=0.0,  # standing still
     )

@@ -200,12 +200,15 @@ def test_actions_depend_on_z_and_stay_in_the_box(fresh):
 
 
 def test_z_and_action_are_drawn_apart(fresh):
-    """Of a policy that knows nothing: beside each other, z and what the tangent squashes."""
+    """Of a policy that knows nothing: z, and beside it what the tangent squashes."""
     agent, learner, _ = fresh()
-    weight = lambda m: m.actor.layers[-1].weight
-    blind = eqx.tree_at(weight, learner.model, jnp.zeros_like(weight(learner.model)))
+    last = lambda m: (m.actor.layers[-1].weight, m.actor.layers[-1].bias)
+    flat = jnp.zeros_like(last(learner.model)[0])
+    blind = eqx.tree_at(last, learner.model, (flat, jnp.array([0.1, -0.2, -1.0, -0.5])))
     memory, decision = agent.act(blind, near_123(0), timestep(), explore=True, key=MANY_KEYS)
     noise = np.arctanh(np.asarray(decision.action, np.float64))
+    np.testing.assert_allclose(noise.mean(axis=0), [0.1, -0.2], atol=0.07)
+    np.testing.assert_allclose(noise.std(axis=0), np.exp([-1.0, -0.5]), rtol=0.1)
     correlation = np.corrcoef(np.asarray(memory.z), noise, rowvar=False)[:L, L:]
     assert np.abs(correlation).max() < 5 / np.sqrt(len(noise))
 
@@ -382,6 +385,22 @@ def test_an_update_stores_its_trial_by_task(rolled_out, updated):
     again, _ = update(agent, later, trial)
     np.testing.assert_array_equal(again.store.everything.count, [*(2 * steps), *steps[::-1]])
     np.testing.assert_array_equal(again.store.context.count, [*first, *first[::-1]])
+
+
+def test_context_is_the_first_episodes_of_the_latest_trial(rolled_out):
+    """Rewards are rows' numbers here, those of a second trial from 1,000 on."""
+    agent, learner, trial = rolled_out
+    numbers, stored = jnp.arange(float(K * H * B)).reshape(K, H, B), learner.store
+    for first in (0.0, 1_000.0):
+        rows = replace(trial.rows, outcome=replace(trial.rows.outcome, reward=first + numbers))
+        stored = agent._store(stored, rows, trial.task_id)
+        for lane in range(B):
+            reward, valid = rows.outcome.reward[..., lane], rows.valid[..., lane]
+            early, whole = (reward[:k][valid[:k]] for k in (agent.context_episodes, K))
+            kept = stored.context.rows.reward[lane, : stored.context.count[lane]]
+            np.testing.assert_array_equal(kept, early)
+            ring = stored.everything.rows.reward[lane, : stored.everything.count[lane]]
+            np.testing.assert_array_equal(ring[-len(whole) :], whole)
 
 
 def test_a_trial_without_task_numbers_is_refused_with_one_line(rolled_out):

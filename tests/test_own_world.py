@@ -129,11 +129,15 @@ def test_it_is_trained_resumed_evaluated_and_reported(folder, capsys):
     assert len(run.metrics()) == 2
     cli.main([*TRAIN, "--steps", "18", "--run", "run"])
     assert [record["env_steps"] for record in run.metrics()] == [6, 12, 18]
-    assert "mean return of rl2 on 3 test tasks of buttons" in flat(capsys.readouterr().out)
+    assert "mean return of rl2 on 3 (2 distinct) test tasks of buttons" in flat(
+        capsys.readouterr().out
+    )
     cli.main(["evaluate", "run", "--num-tasks", "5"])
-    assert "mean return of rl2 on 5 test tasks of buttons" in flat(capsys.readouterr().out)
+    assert "mean return of rl2 on 5 (2 distinct) test tasks of buttons" in flat(
+        capsys.readouterr().out
+    )
     cli.main(["report", "run"])
-    assert "| run | test | mode | 5 | 18 |" in capsys.readouterr().out
+    assert "| run | test | mode | 5 (2 distinct) | 18 |" in capsys.readouterr().out
     controller = trmrl.load("run")
     assert controller.act(OBS) in (0, 1)
 
@@ -161,6 +165,7 @@ def test_only_a_run_that_names_code_is_signed(folder, trained):
         "format",
         "version",
         "config",
+        "begun",
     }
 
 
@@ -203,7 +208,7 @@ def test_without_this_user_s_secret_a_run_is_somebody_else_s(folder, trained, ca
 def test_who_trusts_it_evaluates_and_loads_it(folder, trained, capsys):
     forge(trained, FORGERIES["broken"])
     cli.main(["evaluate", str(trained), "--num-tasks", "5", "--trust"])
-    assert "on 5 test tasks of buttons" in flat(capsys.readouterr().out)
+    assert "on 5 (2 distinct) test tasks of buttons" in flat(capsys.readouterr().out)
     assert is_imported(folder)
     assert trmrl.load(trained, trust=True).act(OBS) in (0, 1)
 
@@ -230,7 +235,7 @@ def test_a_report_of_somebody_else_s_run_imports_nothing(folder, trained, capsys
     forge(trained, FORGERIES["broken"])
     (folder / "own_buttons.py").unlink()
     cli.main(["report", str(trained), "--out", "picture.png"])
-    assert f"| {trained.name} | test | mode | 3 | 18 |" in capsys.readouterr().out
+    assert f"| {trained.name} | test | mode | 3 (2 distinct) | 18 |" in capsys.readouterr().out
     assert (folder / "picture.png").exists()
 
 

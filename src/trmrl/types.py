@@ -67,9 +67,9 @@ class EnvSpec:
     """What an agent must know of worlds before it acts in one.
 
     `name` is that of one MDP; `family` is its kind, by which recipes and references are chosen:
-    "bandit", "tabular", "grid", "point", "locomotion", "manipulation", or a name of one's own.
-    `horizon` is the number of steps of an episode slot, `num_episodes` of slots in a trial. Where
-    `ends_early` is False, every episode takes its whole slot, unless its simulation diverges.
+    "bandit", "tabular", "grid", "point", "rules", "locomotion", "manipulation", or a name of one's
+    own. `horizon` is the number of steps of an episode slot, `num_episodes` of slots in a trial.
+    Where `ends_early` is False, every episode takes its whole slot, unless its simulation diverges.
     `floor` and `ceiling` are reference returns of one episode on the test split (a do-nothing or
     random policy, and the best known), or None where nobody knows. `has_success`: every
     `Outcome.success` is an array. `shared_splits`: tasks of one split are in another, by design.

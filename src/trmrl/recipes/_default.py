@@ -157,6 +157,7 @@ SETTINGS: dict[str, Callable[[EnvSpec], Setting]] = {
     "tabular": _noisy,
     "grid": _small,
     "point": _small,
+    "rules": _small,
     "locomotion": _locomotion,
     "manipulation": _manipulation,
 }

@@ -164,7 +164,9 @@ def from_gymnax(
     a trial must find out (arms, goals), use `from_jax` and put it into the task.
     """
     if getattr(env, "is_truncated", None) is None:
-        raise TrmrlError(f"{name}: expected gymnax 1.0 or newer, which tells time limits apart")
+        raise TrmrlError(
+            f"{name}: expected gymnax 1.0 or newer, which separates time limits from ends"
+        )
     space, decode = _read_actions(name, env.action_space(params))
 
     def step(key: PRNGKey, state: Any, action: Any, task: Any) -> tuple:

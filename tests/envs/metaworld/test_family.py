@@ -294,7 +294,7 @@ def test_a_simulation_that_diverges_names_its_lane(tmp_path, monkeypatch):
         envs.step(env_state, np.zeros((2, 4), np.float32))
 
 
-# ---- what originals keep as live views
+# ---- what originals keep as views of the simulation
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_a_simulation_that_diverges_names_its_lane(tmp_path, monkeypatch):
         ("door-unlock-v3", {"init_left_pad", "init_right_pad", "obj_init_pos"}),
     ],
 )
-def test_live_views_stay_live(name, attributes):
+def test_views_of_the_simulation_stay_views(name, attributes):
     assert set(load_scene(name).views) == attributes
 
 

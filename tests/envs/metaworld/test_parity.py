@@ -9,8 +9,8 @@ from trmrl.envs.metaworld._original import load_scene
 pytestmark = pytest.mark.metaworld
 
 GOALS, STEPS = 8, 80
-# What each would show first: the forward pass after a step and fingers that are live views; a live
-# goal; a live object and a body moved by the goal; contact forces; memory within an episode.
+# What each would show first: the forward pass after a step and fingers that are views; a viewed
+# goal; a viewed object and a body moved by the goal; contact forces; memory within an episode.
 FIVE = ["push", "basketball", "door-lock", "stick-push", "bin-picking"]
 OTHERS = (
     "assembly box-close button-press button-press-topdown button-press-topdown-wall "

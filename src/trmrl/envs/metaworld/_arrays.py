@@ -62,7 +62,7 @@ def is_certain(mask: Any) -> bool:
     return not is_lanes(mask) and bool(mask)
 
 
-def meet(mask: Any, test: Any) -> Any:
+def intersect(mask: Any, test: Any) -> Any:
     """Return the lanes of a mask in which a test holds."""
     if mask is True:
         return truth(test)
@@ -181,6 +181,6 @@ NAMES: dict[str, Any] = {
     "_choose": choose,
     "_any_lane": any_lane,
     "_is_certain": is_certain,
-    "_meet": meet,
+    "_intersect": intersect,
     "_select": select,
 }

@@ -15,7 +15,7 @@ from trmrl.envs.metaworld._arrays import NAMES
 from trmrl.types import TrmrlError
 
 _CURRENT = "self.reward_function_version == 'v2'"  # the benchmark's own; the other is not read
-_LIVE, _RESULT = "_live", "_result"
+_RUNNING, _RESULT = "_running", "_result"
 
 
 def _name(name: str) -> ast.Name:
@@ -91,11 +91,11 @@ class _Statements:
         returns = [n for s in node.body if not isinstance(s, ast.Return) for n in _returns(s)]
         early = bool(returns)
         arguments = {arg.arg for arg in ast.walk(node.args) if isinstance(arg, ast.arg)}
-        body = self.block(node.body, "_live" if early else None)
-        unset = sorted(_assigned(body) - arguments - {_LIVE})
+        body = self.block(node.body, _RUNNING if early else None)
+        unset = sorted(_assigned(body) - arguments - {_RUNNING})
         first = [_assign(name, _name("_UNSET")) for name in unset]
         if early:
-            first.append(_assign(_LIVE, ast.Constant(True)))
+            first.append(_assign(_RUNNING, ast.Constant(True)))
             body.append(ast.Return(_name(_RESULT)))
         node.body = [*first, *body]
         return node
@@ -106,9 +106,9 @@ class _Statements:
             result += self.statement(statement, mask)
             rest = statements[i + 1 :]
             if mask and rest and _returns(statement):
-                live = self.fresh()
-                result.append(_assign(live, _call("_meet", _name(_LIVE), _name(mask))))
-                return [*result, *self.guarded(rest, live)]
+                rest_mask = self.fresh()
+                result.append(_assign(rest_mask, _call("_intersect", _name(_RUNNING), _name(mask))))
+                return [*result, *self.guarded(rest, rest_mask)]
         return result or [ast.Pass()]
 
     def guarded(self, statements: list[ast.stmt], mask: str) -> list[ast.stmt]:
@@ -130,10 +130,10 @@ class _Statements:
             case ast.Return() if mask is None:
                 return [ast.Return(_visit(node.value))] if node.value else [node]
             case ast.Return(value=value) if value is not None:
-                ended = _call("_meet", _name(_LIVE), _call("_negate", _name(mask or "")))
+                ended = _call("_intersect", _name(_RUNNING), _call("_negate", _name(mask or "")))
                 return [
                     *self.store(ast.Name(_RESULT, ast.Store()), value, mask),
-                    _assign(_LIVE, ended),
+                    _assign(_RUNNING, ended),
                 ]
             case ast.FunctionDef():
                 return [_Statements().function(node)]
@@ -151,11 +151,11 @@ class _Statements:
         outer = _name(mask) if mask else ast.Constant(True)
         result: list[ast.stmt] = [
             _assign(test, _visit(node.test)),
-            _assign(yes, _call("_meet", outer, _name(test))),
+            _assign(yes, _call("_intersect", outer, _name(test))),
             *self.guarded(node.body, yes),
         ]
         if node.orelse:
-            other = _call("_meet", outer, _call("_negate", _name(test)))
+            other = _call("_intersect", outer, _call("_negate", _name(test)))
             result += [_assign(no, other), *self.guarded(node.orelse, no)]
         return result
 

@@ -29,7 +29,7 @@ from trmrl.arguments import (
     read_train,
 )
 from trmrl.progress import print_line, show_sweep, show_training
-from trmrl.types import Evaluation, TrmrlError
+from trmrl.types import Evaluation, TrmrlError, count_label
 
 CONSOLE = Console()
 
@@ -223,9 +223,8 @@ def _reference(args: list[str]) -> None:
     if options.json:
         write_json(options.json, wanted | {"scores": [score.to_json() for score in scores]})
     num_distinct = max(score.num_distinct for score in scores)
-    some = f" ({num_distinct:,} distinct)" if num_distinct < options.num_tasks else ""
-    tasks = f"{options.num_tasks:,} test tasks{some}"
-    _print(f"{options.env}: total reward of a trial, mean over {tasks}\n")
+    tasks = count_label(options.num_tasks, num_distinct)
+    _print(f"{options.env}: total reward of a trial, mean over {tasks} test tasks\n")
     line = "{:20} {:>9} {:>20} {:>9}  {}".format
     _print(line("strategy", "mean", "95 % interval", "published", "tuned").rstrip())
     for score in scores:

@@ -212,6 +212,12 @@ def number_distinct(items: Sequence[Any]) -> Int[np.ndarray, " N"]:
     return np.asarray([first.setdefault(key, i) for i, key in enumerate(keys)], np.int64)
 
 
+def count_label(num_items: int, num_distinct: int) -> str:
+    """Return how many items there are, and how many distinct ones if some of them are equal."""
+    some = f" ({num_distinct:,} distinct)" if num_distinct < num_items else ""
+    return f"{num_items:,}{some}"
+
+
 PerTask = list[list[float]]  # [num_tasks][num_episodes]
 PerEpisode = dict[str, list[float]]  # mean over tasks, ci95_low, ci95_high: [num_episodes] each
 
@@ -258,9 +264,7 @@ class Evaluation:
     @property
     def tasks_label(self) -> str:
         """How many tasks there are, and how many distinct ones if some of them are equal."""
-        num_distinct = len(np.unique(self.distinct))
-        some = f" ({num_distinct:,} distinct)" if num_distinct < self.num_tasks else ""
-        return f"{self.num_tasks:,}{some}"
+        return count_label(self.num_tasks, len(np.unique(self.distinct)))
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values; fields that are None are left out."""

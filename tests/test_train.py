@@ -460,8 +460,12 @@ class Asked(AbstractEnvs):
         return self.inner.view(env_state)
 
 
-@pytest.mark.parametrize("plan", [TaskPlan(), TaskPlan(num_tasks=5)], ids=["fresh", "fixed"])
-def test_an_iteration_trains_on_train_tasks_with_sampled_actions(drift, plan):
+@pytest.mark.parametrize(
+    "plan",
+    [TaskPlan(), TaskPlan(num_tasks=5), TaskPlan(split="test")],
+    ids=["fresh", "fixed", "split"],
+)
+def test_an_iteration_trains_on_tasks_of_its_split_with_sampled_actions(drift, plan):
     splits = []
     envs = Asked(drift(), drift().spec, splits)
     iterate, agent = build_iteration(Witness(plan), envs, 4), Witness(plan)
@@ -475,7 +479,7 @@ def test_an_iteration_trains_on_train_tasks_with_sampled_actions(drift, plan):
         assert int(state.env_steps) - before == int(metrics["trial_steps"]) > 0
         assert (int(state.updates), state.updates.dtype) == (update + 1, np.int64)
         noise.append(float(metrics["noise"]))
-    assert set(splits) == {"train"}
+    assert set(splits) == {plan.split}
     assert len(set(noise)) == 3  # every update has a key of its own
 
 

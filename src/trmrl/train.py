@@ -155,9 +155,9 @@ def draw_tasks(
     """
     plan = agent.plan
     if not plan.num_tasks:
-        fresh = envs.sample_tasks("train", plan.groups(num_lanes), key=key)
+        fresh = envs.sample_tasks(plan.split, plan.groups(num_lanes), key=key)
         return plan.spread(fresh), None
-    fixed = envs.sample_tasks("train", plan.num_tasks, key=jax.random.key(TASK_SEED))
+    fixed = envs.sample_tasks(plan.split, plan.num_tasks, key=jax.random.key(TASK_SEED))
     task_id = plan.task_ids(num_lanes, updates)
     return jax.tree.map(lambda x: x[task_id], fixed), task_id
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trmrl.agents.base import TaskPlan
-from trmrl.types import TrmrlError
+from trmrl.types import TrmrlError, replace
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,21 @@ def test_tasks_are_spread_over_neighboring_lanes(library):
     np.testing.assert_array_equal(spread["speed"], [5, 5, 5, 6, 6, 6])
     alone = TaskPlan(lanes_per_task=1).spread(tasks)
     assert jax.tree.all(jax.tree.map(np.array_equal, alone, tasks))
+
+
+@pytest.mark.parametrize(
+    ("split", "complaint"),
+    [
+        ("train", None),
+        ("fresh", None),
+        ("test", "split is 'test', expected one of train, fresh to train on"),
+        ("ood", "split is 'ood', expected one of train, fresh to train on"),
+        ("swapped", "split is 'swapped', expected one of train, fresh to train on"),
+    ],
+)
+def test_training_draws_from_a_split_that_is_not_held_out(drift, split, complaint):
+    spec = replace(drift().spec, splits=("train", "test", "ood", "fresh"))
+    assert TaskPlan(split=split).check(spec) == complaint
 
 
 def test_lanes_by_task_are_the_neighbors_that_share_one():

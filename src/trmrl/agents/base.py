@@ -24,12 +24,25 @@ from trmrl.types import (
     TrmrlError,
 )
 
+HELD_OUT = "test", "ood"  # splits that nobody trains on
+
 
 class TaskPlan(AbstractSettings):
-    """Which tasks training draws, and how many neighboring lanes share each."""
+    """Which tasks training draws, and how many neighboring lanes share each.
+
+    The splits "test" and "ood" are what agents are judged by, and nobody trains on them.
+    """
 
     num_tasks: int = field(0, low=0)  # trained on, a fixed set in a ring (0: fresh ones each trial)
     lanes_per_task: int = field(1, low=1)  # neighboring lanes on one task, with one memory
+    split: str = "train"  # that tasks are drawn from
+
+    def check(self, spec: EnvSpec) -> str | None:
+        """Return a complaint where the worlds lack the split, or it is held out."""
+        open_splits = [split for split in spec.splits if split not in HELD_OUT]
+        if self.split not in open_splits:
+            return f"split is {self.split!r}, expected one of {', '.join(open_splits)} to train on"
+        return None
 
     def groups(self, num_lanes: int) -> int:
         """Return how many tasks so many lanes work on; fewer lanes than a task's are one group.

@@ -46,6 +46,10 @@ class Continuous:
         """Return the action as the features an agent is later shown: itself."""
         return action
 
+    def zeros(self, shape: tuple[int, ...]) -> Float[np.ndarray, "*axes A"]:
+        """Return actions of zeros, `[*shape, size]`."""
+        return np.zeros((*shape, self.size), np.float32)
+
 
 @dataclass(frozen=True)
 class Discrete:
@@ -57,6 +61,10 @@ class Discrete:
         """Return the action one-hot, `[..., size]`, as an agent is later shown it."""
         choices = np.arange(self.size, dtype=np.int32).reshape((1,) * action.ndim + (self.size,))
         return (action[..., None] == choices).astype(np.float32)
+
+    def zeros(self, shape: tuple[int, ...]) -> Int[np.ndarray, "*axes"]:
+        """Return actions of zeros, the first choice, `[*shape]`."""
+        return np.zeros(shape, np.int32)
 
 
 Space = Continuous | Discrete

@@ -9,6 +9,9 @@ from trmrl.agents.base import TaskPlan
 from trmrl.agents.maml import MAML
 from trmrl.agents.pearl import PEARL
 from trmrl.envs import make
+from trmrl.learners.objectives import ELBO, Objectives
+from trmrl.learners.stored import Replayed
+from trmrl.nets.readout import BeliefConfig
 from trmrl.train import build_iteration
 from trmrl.types import TrainState
 
@@ -37,6 +40,13 @@ jax.monitoring.register_event_duration_secs_listener(note)
 )
 def test_nothing_compiles_after_the_first_iteration(small_agent, env, core, chunk_length):
     check_compiles_once(small_agent(core, chunk_length=chunk_length, num_passes=1), env, 2)
+
+
+def test_nor_does_learning_from_stored_trials(small_agent):
+    """Their ring fills, and comes around, within the iterations that are counted."""
+    replayed = Replayed(Objectives(elbo=ELBO(1.0)), capacity=3, num_updates=1, num_trials=2)
+    agent = small_agent("gru", chunk_length=0, readout=BeliefConfig(2), replayed=replayed)
+    check_compiles_once(agent, "bandit-n4-k2", 2)
 
 
 @pytest.mark.parametrize(

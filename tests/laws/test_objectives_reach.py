@@ -12,6 +12,7 @@ import pytest
 from trmrl.envs import make
 from trmrl.learners.descent import OptimizerConfig
 from trmrl.learners.objectives import (
+    ELBO,
     AbstractObjective,
     Entropy,
     Objectives,
@@ -20,7 +21,9 @@ from trmrl.learners.objectives import (
     Value,
 )
 from trmrl.learners.ppo import Joint, Separate
+from trmrl.learners.stored import Replayed
 from trmrl.nets.linear import MLP
+from trmrl.nets.readout import BeliefConfig
 from trmrl.ops.masked import mean
 from trmrl.trial import run_trial
 from trmrl.types import replace
@@ -36,10 +39,10 @@ class RowNumber(AbstractObjective):
 
     coef: float = 1.0
 
-    def build(self, core, spec, head, *, key):
+    def build(self, core, readout, spec, head, *, key):
         return MLP((core.feature_size, *head.hidden, 2), key=key)
 
-    def targets(self, model, rows):
+    def targets(self, model, rows, *, key):
         time, lane = jnp.indices(rows.valid.shape).astype(jnp.float32)
         return {"place": jnp.stack([time, lane], axis=-1), "obs": rows.timestep.obs}
 
@@ -58,14 +61,21 @@ MENU = {
     "value": Value(0.5),
     "value-gaussian": Value(0.5, "gaussian"),
 }
-ALL = Objectives(Entropy(0.1), Prediction(1.0), (RowNumber(),))
+ALL = Objectives(Entropy(0.1), Prediction(1.0), others=(RowNumber(),))
+# What terms reach where a readout stops them, by the mode of its gradient.
+BELIEVED = {
+    "detached": {"policy": {"policy"}, "elbo": {"core", "readout", "head of ELBO"}},
+    "joint": {"policy": {"core", "readout", "policy"}, "elbo": {"core", "readout", "head of ELBO"}},
+    "split": {"policy": {"core", "policy"}, "elbo": {"readout", "head of ELBO"}},
+}
 VALUES = {"joint": Joint(0.5), "separate": Separate(OptimizerConfig())}
 
 
 def test_the_menu_is_tested_whole():
     """An objective that is added to the menu has to be added here."""
     listed = {type(x) for x in jax.tree.leaves(Objectives(), is_leaf=is_objective)}
-    assert listed == {Entropy, Prediction} <= {type(x) for x in MENU.values()}
+    assert listed == {Entropy, Prediction, ELBO}  # the last: `BELIEVED`
+    assert {Entropy, Prediction} <= {type(x) for x in MENU.values()}
 
 
 def is_objective(x):
@@ -84,7 +94,8 @@ def begin(small_agent, shake):
 
     @functools.cache
     def run(core="gru", **fields):
-        agent = small_agent(core, objectives=ALL, num_passes=1, minibatch_size=12, **fields)
+        fields = {"objectives": ALL, "num_passes": 1, "minibatch_size": 12} | fields
+        agent = small_agent(core, **fields)
         learner = agent.init(envs.spec, key=KEY)
         network = shake(learner.model.network)
         learner = replace(learner, model=replace(learner.model, network=network))
@@ -96,7 +107,8 @@ def begin(small_agent, shake):
 
 def parts_of(network):
     """The parts of a network by name, every objective's head apart."""
-    parts = {"core": network.core, "policy": network.policy, "critic": network.critic}
+    names = ["core", "policy", "critic"] + ["readout"] * bool(arrays(network.readout))
+    parts = {name: getattr(network, name) for name in names}
     return parts | {f"head of {name}": head for name, head in network.heads.items()}
 
 
@@ -106,7 +118,9 @@ def arrays(tree):
 
 def chunks_of(agent, learner, trial):
     rows = trial.rows.flatten_time()
-    return agent.algorithm.chunk(learner.model, rows, agent.algorithm.credit(learner.model, rows))
+    return agent.algorithm.chunk(
+        learner.model, rows, agent.algorithm.credit(learner.model, rows), key=KEY
+    )
 
 
 def gradient_of(term, network, chunks):
@@ -137,6 +151,47 @@ def test_an_objective_reaches_what_it_declares_and_nothing_else(begin, term, cor
     assert reached(gradient) == {head if part == "head" else part for part in term.reaches}
     for part in reached(gradient):
         assert max(np.abs(x).max() for x in arrays(gradient[part])) > 1e-5
+
+
+@pytest.mark.parametrize(("core", "chunk_length"), [("gru", 0), ("trial-whole", 0)])
+@pytest.mark.parametrize("gradient", BELIEVED)
+def test_a_readout_stops_what_its_mode_says(begin, gradient, core, chunk_length):
+    """Detached: no gradient of PPO's loss reaches the encoder, only that of the bound."""
+    agent, learner, trial = begin(
+        core,
+        chunk_length=chunk_length,
+        readout=BeliefConfig(2, gradient),
+        objectives=Objectives(elbo=ELBO(1.0)),
+    )
+    chunks, expected = chunks_of(agent, learner, trial), BELIEVED[gradient]
+    by_term = lambda term: reached(gradient_of(term, learner.model.network, chunks))
+    assert by_term(Surrogate(0.2)) == by_term(Entropy(0.1)) == expected["policy"]
+    assert by_term(Value(0.5)) == expected["policy"] - {"policy"} | {"critic"}
+    assert by_term(ELBO(1.0)) == expected["elbo"]
+
+
+@pytest.mark.parametrize("gradient", BELIEVED)
+def test_an_update_moves_every_part_by_the_trial_at_hand_or_by_stored_ones(begin, gradient):
+    """Where the step sizes of PPO are zero, what the bound reaches moves, and nothing else."""
+    replayed = Replayed(Objectives(elbo=ELBO(1.0)), capacity=8, num_updates=2, num_trials=2)
+    fields = {"readout": BeliefConfig(2, gradient), "objectives": Objectives()}
+    for still in (False, True):
+        rate = {"optimizer": OptimizerConfig(learning_rate=0.0)} if still else {}
+        agent, learner, trial = begin("gru", chunk_length=0, replayed=replayed, **fields, **rate)
+        run = functools.partial(agent.algorithm.update, env_steps=jnp.zeros(()), key=KEY)
+        after, metrics = jax.jit(run)(learner, trial)
+        assert np.isfinite(metrics["elbo_loss"])
+        old, new = parts_of(learner.model.network), parts_of(after.model.network)
+        moved = {
+            part
+            for part in old
+            if any(
+                not np.array_equal(a, b)
+                for a, b in zip(arrays(old[part]), arrays(new[part]), strict=True)
+            )
+        }
+        assert moved == (BELIEVED[gradient]["elbo"] if still else set(old))
+        assert int(after.store.count) == B
 
 
 @pytest.mark.parametrize("error", ["squared", "gaussian"])
@@ -217,7 +272,7 @@ def test_the_targets_of_ones_own_objective_are_cut_into_chunks(begin, chunk_leng
     np.testing.assert_array_equal(chunks.targets["RowNumber"]["obs"], rows.timestep.obs[at])
     np.testing.assert_array_equal(chunks.action, rows.decision.action[at])
     np.testing.assert_array_equal(chunks.log_prob, rows.decision.log_prob[at])
-    prediction = Prediction(1.0).targets(learner.model, rows)
+    prediction = Prediction(1.0).targets(learner.model, rows, key=KEY)
     np.testing.assert_array_equal(chunks.targets["Prediction"], prediction[at])
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from trmrl.envs import make
 from trmrl.learners.objectives import Surrogate
+from trmrl.nets.readout import BeliefConfig
 from trmrl.ops.normalize import Moments
 from trmrl.trial import run_trial
 from trmrl.types import replace
@@ -27,6 +28,8 @@ CASES = [
     ("drift", "snail", "trial"),
     ("drift", "gru", "trial"),
     ("drift", "lstm", "trial"),
+    ("bandit", "gru", "belief"),
+    ("drift", "trial-short", "belief"),
 ]
 CHUNKS = {"bandit": (1, 3, 0), "drift": (1, 4, 0)}
 
@@ -35,7 +38,10 @@ CHUNKS = {"bandit": (1, 3, 0), "drift": (1, 4, 0)}
 def stored(request, small_agent, shake, drift, currents):
     """A trial of one world, core and scope, and what is needed to replay it."""
     world, core, scope = request.param
-    agent = functools.partial(small_agent, core, memory_scope=scope)
+    fields = {"memory_scope": scope}
+    if scope == "belief":  # policy and value read one
+        fields = {"memory_scope": "trial", "readout": BeliefConfig(2)}
+    agent = functools.partial(small_agent, core, **fields)
     key = jax.random.key(2)
     if world == "bandit":
         envs = make("bandit-n6-k3")
@@ -55,7 +61,7 @@ def replayed(ppo, model, rows, forget=False):
 
     @jax.jit
     def read(model, rows):
-        chunks = ppo.chunk(model, rows, ppo.credit(model, rows))
+        chunks = ppo.chunk(model, rows, ppo.credit(model, rows), key=jax.random.key(0))
         memory0 = None if forget else chunks.memory0
         time_first = lambda x: jnp.swapaxes(x, 0, 1)
         chunks = jax.tree.map(time_first, replace(chunks, memory0=None))

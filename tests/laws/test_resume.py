@@ -12,6 +12,9 @@ import pytest
 from trmrl.agents.base import TaskPlan
 from trmrl.agents.pearl import PEARL
 from trmrl.config import Config
+from trmrl.learners.objectives import ELBO, Objectives
+from trmrl.learners.stored import Replayed
+from trmrl.nets.readout import BeliefConfig
 from trmrl.run import METRICS, Run
 from trmrl.train import restore, train
 from trmrl.types import replace
@@ -22,6 +25,12 @@ STORING = PEARL(  # an agent whose state is mostly stored experience, and not al
     plan=TaskPlan(6), encoder_hidden=(8,), hidden=(8,), capacity=70, num_steps=3, meta_batch=2,
     batch_size=4, context_size=5,
 )  # fmt: skip
+
+BELIEVING = {  # one that goes on learning from stored trials, whose ring comes around
+    "chunk_length": 0,
+    "readout": BeliefConfig(2),
+    "replayed": Replayed(Objectives(elbo=ELBO(1.0)), capacity=5, num_updates=2, num_trials=3),
+}
 
 
 def bits(train_state):
@@ -52,7 +61,7 @@ def left_by(path):
 def config_of(small_agent):
     def build(env, updates, **fields):
         agent = {
-            "bandit-n4-k2": lambda: small_agent("gru", chunk_length=0, num_passes=2),
+            "bandit-n4-k2": lambda: small_agent("gru", num_passes=2, **BELIEVING),
             "half-cheetah-vel": lambda: small_agent("window", chunk_length=1, num_passes=1),
             "point-robot": lambda: STORING,
         }[env]()

@@ -20,6 +20,7 @@ from trmrl.nets.distributions import Categorical
 from trmrl.nets.network import Reading
 from trmrl.types import replace
 
+KEY = jax.random.key(0)
 SMALL = {"num_passes": 2, "minibatch_size": 16}
 EVEN = np.full((2, 3, 2), 0.5, np.float32)  # a policy's probabilities, time first
 
@@ -168,7 +169,7 @@ def test_predictions_shape_the_core_and_nothing_reads_them(small_agent, first_tr
     learner, trial = first_trial(agent)
     rows, zeros = trial.rows.flatten_time(), jnp.zeros((12, 4))
     credit = Credit(zeros, zeros, zeros, rows.valid)
-    chunks = agent.algorithm.chunk(learner.model, rows, credit)
+    chunks = agent.algorithm.chunk(learner.model, rows, credit, key=KEY)
     network = learner.model.network
     phase = agent.algorithm.phases(network)[0]
     gradient = jax.grad(lambda n: phase.loss(n, chunks, jnp.zeros(()))[0])(network)
@@ -188,9 +189,9 @@ def test_predictions_are_of_what_came_after(small_agent, update_once, normalize_
     )
     once = update_once(agent)
     rows, model = once.rows, once.after.model
-    chunks = agent.algorithm.chunk(model, rows, agent.algorithm.credit(model, rows))
+    chunks = agent.algorithm.chunk(model, rows, agent.algorithm.credit(model, rows), key=KEY)
     outcome = np.swapaxes(chunks.targets["Prediction"], 0, 1)
-    np.testing.assert_array_equal(outcome, objectives.prediction.targets(model, rows))
+    np.testing.assert_array_equal(outcome, objectives.prediction.targets(model, rows, key=KEY))
     valid = np.asarray(rows.valid)
     reward = np.asarray(rows.outcome.reward)[valid]
     expected = (reward - reward.mean()) / reward.std()

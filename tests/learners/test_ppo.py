@@ -11,6 +11,7 @@ from trmrl.learners.objectives import Entropy, Objectives, Prediction, Surrogate
 from trmrl.learners.ppo import Credit, Joint, Separate
 from trmrl.types import TrmrlError, replace
 
+KEY = jax.random.key(0)
 STILL = OptimizerConfig(learning_rate=0.0)
 SMALL = {"num_passes": 2, "minibatch_size": 16}
 PARTS = "core", "policy", "critic", "heads"
@@ -237,7 +238,7 @@ def test_chunks_cover_the_trial(small_agent, updated, chunk_length):
     rows, model = updated.rows, updated.before.model
     ids = jnp.arange(48, dtype=jnp.float32).reshape(12, 4)
     credited = rows.valid & (ids > 7)
-    chunks = ppo.chunk(model, rows, Credit(ids, -ids, ids, credited))
+    chunks = ppo.chunk(model, rows, Credit(ids, -ids, ids, credited), key=KEY)
     length = chunk_length or 12
     found = np.asarray(chunks.advantage)
     assert found.shape == (48 // length, length)
@@ -263,7 +264,7 @@ def test_advantages_are_standardized_over_the_rows_that_have_one(small_agent, up
     noise = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
     credited = rows.valid & (jnp.cumsum(rows.valid, axis=0) > 1)
     credit = Credit(jnp.asarray(noise), jnp.asarray(noise), rows.valid, credited)
-    chunks = small_agent("gru").algorithm.chunk(model, rows, credit)
+    chunks = small_agent("gru").algorithm.chunk(model, rows, credit, key=KEY)
     x = noise[np.asarray(credited)]
     expected = np.sort((x - x.mean()) / x.std())
     found = np.sort(np.asarray(chunks.advantage)[np.asarray(chunks.credited)])
@@ -275,7 +276,9 @@ def test_joint_loss_adds_the_value_loss_times_its_coefficient(small_agent, updat
     fields = {"objectives": Objectives(entropy=Entropy(0.1))}
     joint = small_agent("gru", value=Joint(0.25), **fields).algorithm
     apart = small_agent("gru", value=Separate(), **fields).algorithm
-    chunks = joint.chunk(updated.before.model, rows, joint.credit(updated.before.model, rows))
+    chunks = joint.chunk(
+        updated.before.model, rows, joint.credit(updated.before.model, rows), key=KEY
+    )
     phases = *joint.phases(network), *apart.phases(network)
     losses = jax.jit(
         lambda network, chunks: [phase.loss(network, chunks, jnp.zeros(()))[0] for phase in phases]
@@ -292,7 +295,7 @@ def test_a_phase_adds_its_terms_by_their_weights(small_agent, first_trial, elaps
     learner, trial = first_trial(agent)
     rows, network = trial.rows.flatten_time(), learner.model.network
     credit = agent.algorithm.credit(learner.model, rows)
-    chunks = agent.algorithm.chunk(learner.model, rows, credit)
+    chunks = agent.algorithm.chunk(learner.model, rows, credit, key=KEY)
     (phase,) = agent.algorithm.phases(network)
     loss, metrics = phase.loss(network, chunks, jnp.asarray(elapsed))
     reading, first = read(network, chunks)
@@ -343,7 +346,7 @@ def test_better_actions_become_likelier(small_agent, updated):
     advantage = np.zeros((12, 4), np.float32)
     advantage[0, 0] = 1.0
     credit = ppo.credit(model, rows)._replace(advantage=jnp.asarray(advantage))
-    chunks = ppo.chunk(model, rows, credit)
+    chunks = ppo.chunk(model, rows, credit, key=KEY)
     policy_phase, _ = ppo.phases(model.network)
 
     @jax.jit

@@ -15,6 +15,7 @@ from trmrl.nets.embed import token_size
 from trmrl.nets.heads import HeadConfig, policy_head
 from trmrl.nets.linear import MLP
 from trmrl.nets.network import Critic, MemoryScope, Model, Network, ValueInput
+from trmrl.nets.readout import AbstractReadoutConfig, FeatureConfig
 from trmrl.nets.transformer import TransformerConfig
 from trmrl.ops.normalize import unit_moments
 from trmrl.types import (
@@ -32,14 +33,15 @@ from trmrl.types import (
 
 
 class MemoryAgent(AbstractAgent):
-    """A memory core with a policy and a value on its features.
+    """A memory core with a policy and a value on what is read of its features.
 
     memory_scope: memory is emptied at the start of every trial, or of every episode. value_input:
-    the value head reads the core's feature (and trains the core), or the current token alone.
+    the value reads what the policy reads (and trains the core), or the current token alone.
     normalize_obs: by running moments, which change between updates only.
     """
 
     core: AbstractCoreConfig = TransformerConfig()
+    readout: AbstractReadoutConfig = FeatureConfig()
     head: HeadConfig = HeadConfig()
     memory_scope: MemoryScope = "trial"
     value_input: ValueInput = "feature"
@@ -49,15 +51,17 @@ class MemoryAgent(AbstractAgent):
 
     def init(self, spec: EnvSpec, *, key: PRNGKey) -> Learner:
         """Return fresh weights for worlds like `spec`."""
-        core_key, policy_key, value_key, _ = jax.random.split(key, 4)
+        core_key, policy_key, value_key, readout_key = jax.random.split(key, 4)
         size = token_size(spec)
         core = self.core.build(size, spec.trial_length, key=core_key)
-        value_size = {"feature": core.feature_size, "token": size}[self.value_input]
+        readout = self.readout.build(core.feature_size, spec.obs_size, key=readout_key)
+        value_size = {"feature": readout.size, "token": size}[self.value_input]
         network = Network(
             core=core,
-            policy=policy_head(core.feature_size, spec.action_space, self.head, key=policy_key),
+            readout=readout,
+            policy=policy_head(readout.size, spec.action_space, self.head, key=policy_key),
             critic=Critic(MLP((value_size, *self.head.hidden, 1), key=value_key), jnp.zeros(())),
-            heads=self.algorithm.build(core, spec, self.head, key=value_key),
+            heads=self.algorithm.build(core, readout, spec, self.head, key=value_key),
             value_input=self.value_input,
         )
         model = Model(
@@ -67,7 +71,7 @@ class MemoryAgent(AbstractAgent):
             memory_scope=self.memory_scope,
             normalize_obs=self.normalize_obs,
         )
-        return self.algorithm.start(model)
+        return self.algorithm.start(model, spec)
 
     def start(self, model: Model, num_lanes: int) -> Memory:
         """Return the core's empty memory."""
@@ -80,9 +84,10 @@ class MemoryAgent(AbstractAgent):
         network = model.network
         tokens, start = model.tokens(timestep)
         memory, feature = network.core.step(memory, tokens, start)
-        policy = network.policy(feature)
+        read = network.readout(feature, tokens)
+        policy = network.policy(read)
         action = policy.sample(key=key) if explore else policy.mode()
-        return memory, Decision(action, policy.log_prob(action), network.value(feature, tokens))
+        return memory, Decision(action, policy.log_prob(action), network.value(read, tokens))
 
     def adapt(self, model: Model, memory: Memory, episode: Trajectory) -> Memory:
         """Return the memory as it is: every step has been taken in already."""

@@ -14,9 +14,11 @@ from jaxtyping import Float
 
 from trmrl.learners.descent import OptimizerConfig, Passes, descend, start_progress
 from trmrl.learners.objectives import AbstractObjective, Chunks, Objectives, Surrogate, Value
+from trmrl.learners.stored import Replayed, StoredTrials, draw, empty_trials, store
 from trmrl.nets.core import AbstractCore
 from trmrl.nets.heads import HeadConfig
 from trmrl.nets.network import Model, Network
+from trmrl.nets.readout import AbstractReadout
 from trmrl.ops.gae import discounted_return, gae
 from trmrl.ops.masked import explained_variance, standardize
 from trmrl.ops.normalize import add, scale
@@ -31,6 +33,8 @@ from trmrl.types import (
     TrmrlError,
     replace,
 )
+
+CHUNK_KEY, REPLAY_KEY = 1_000, 1_001  # folded into an update's key, beside its phases' numbers
 
 
 class Joint(AbstractSettings):
@@ -64,7 +68,8 @@ class PPO(AbstractSettings):
     cut off, and that row, without an advantage and a value target of its own, enters neither loss;
     else the clock is an end like any other. value_target: "lambda", advantage plus value, or
     "return", the published discounted return. Rewards are normalized by the deviation of their
-    discounted sum, and shown to the agent as they are.
+    discounted sum, and shown to the agent as they are. What objectives of `replayed` reach, they
+    change in steps of their own, on stored trials.
     """
 
     gamma: float = field(0.95, low=0, high=1)  # discount per step
@@ -84,6 +89,7 @@ class PPO(AbstractSettings):
     value_target: Literal["lambda", "return"] = "lambda"
     objectives: Objectives = Objectives()
     optimizer: OptimizerConfig = OptimizerConfig()
+    replayed: Replayed = Replayed()
 
     def check(self, spec: EnvSpec) -> str | None:
         """Return a complaint where chunks do not divide a trial, or a gradient would be lost."""
@@ -101,39 +107,59 @@ class PPO(AbstractSettings):
         return None
 
     def build(
-        self, core: AbstractCore, spec: EnvSpec, head: HeadConfig, *, key: PRNGKey
+        self,
+        core: AbstractCore,
+        readout: AbstractReadout,
+        spec: EnvSpec,
+        head: HeadConfig,
+        *,
+        key: PRNGKey,
     ) -> dict[str, Any]:
         """Return the heads that the objectives read features with, by their names."""
+        listed = *self.objectives.listed(), *self.replayed.objectives.listed()
         heads = {
             type(objective).__name__: objective.build(
-                core, spec, head, key=jax.random.fold_in(key, number)
+                core, readout, spec, head, key=jax.random.fold_in(key, number)
             )
-            for number, objective in enumerate(self.objectives.listed())
+            for number, objective in enumerate(listed)
         }
         return {name: head for name, head in heads.items() if head is not None}
 
-    def start(self, model: Model) -> Learner:
-        """Return the learner before the first update."""
+    def start(self, model: Model, spec: EnvSpec) -> Learner:
+        """Return the learner before the first update, for worlds like `spec`."""
         network = model.network
         optimizer = {
             phase.name: start_progress(phase.optimizer, eqx.filter(network, phase.part(network)))
-            for phase in self.phases(network)
+            for phase in (*self.phases(network), *self.replay_phases())
         }
-        return Learner(model, optimizer)
+        replays = self.replayed.objectives.listed()
+        return Learner(
+            model, optimizer, empty_trials(self.replayed.capacity, spec) if replays else None
+        )
 
     def update(
         self, learner: Learner, trial: Trial, *, env_steps: Float[jax.Array, ""], key: PRNGKey
     ) -> tuple[Learner, Metrics]:
-        """Return the learner after `num_passes` over a trial, and the passes' mean metrics."""
+        """Return the learner after `num_passes` over a trial, and the passes' mean metrics.
+
+        Objectives that descend on stored trials do so last.
+        """
         model: Model = learner.model
-        network, optimizer, metrics = model.network, {}, {}
         rows = jax.tree.map(jnp.asarray, trial.rows).flatten_time()
         credit = self.credit(model, rows)
-        chunks = self.chunk(model, rows, credit)
+        chunks = self.chunk(model, rows, credit, key=jax.random.fold_in(key, CHUNK_KEY))
         size = max(self.minibatch_size // chunks.token.shape[1], 1)
         passes = Passes(self.num_passes, size, self.stop_kl, self.target_kl)
+        work = [(phase, chunks, passes) for phase in self.phases(model.network)]
+        stored = learner.store
+        if self.replay_phases():
+            stored = store(stored, rows)
+            chunks = self.replay(model, stored, key=jax.random.fold_in(key, REPLAY_KEY))
+            passes = Passes(1, self.replayed.num_trials, 0.0, 0.0)
+            work += [(phase, chunks, passes) for phase in self.replay_phases()]
+        network, optimizer, metrics = model.network, {}, {}
         elapsed = self.optimizer.elapsed(env_steps)
-        for number, phase in enumerate(self.phases(network)):
+        for number, (phase, chunks, passes) in enumerate(work):
             params, rest = eqx.partition(network, phase.part(network))
             params, optimizer[phase.name], phase_metrics = descend(
                 lambda params, chunks, phase=phase, rest=rest: phase.loss(
@@ -153,22 +179,34 @@ class PPO(AbstractSettings):
             credit.value_target, rows.decision.value, credit.credited
         )
         model = _add_moments(replace(model, network=network), rows, credit.discount)
-        return Learner(model, optimizer), metrics
+        return Learner(model, optimizer, stored), metrics
 
     def phases(self, network: Network) -> tuple["Phase", ...]:
-        """Return the descents of an update, in order; every part of the network is in one."""
+        """Return the descents on the trial at hand, in order."""
         terms = Surrogate(self.clip), *self.objectives.listed()
         everything = lambda network: network
         if isinstance(self.value, Joint):
             terms += (Value(self.value.coef, self.value_error),)
             return (Phase("policy", terms, everything, self.optimizer),)
-        policy = lambda n: (n.core, n.policy, n.heads)
+        policy = lambda n: (n.core, n.readout, n.policy, n.heads)
         read = {"feature": everything, "token": lambda n: n.critic}[network.value_input]
         value = (Value(1.0, self.value_error),)
         return (
             Phase("policy", terms, policy, self.optimizer),
             Phase("value", value, read, self.value.optimizer),
         )
+
+    def replay_phases(self) -> tuple["Phase", ...]:
+        """Return the descents on stored trials: one, or none."""
+        terms = self.replayed.objectives.listed()
+        reached = {part for term in terms for part in term.reaches}
+        heads = [type(term).__name__ for term in terms if "head" in term.reaches]
+
+        def where(network):
+            parts = [getattr(network, part) for part in sorted(reached - {"head"})]
+            return parts + [network.heads[name] for name in heads]
+
+        return (Phase("replay", terms, where, self.replayed.optimizer),) if terms else ()
 
     def credit(self, model: Model, rows: Trajectory) -> Credit:
         """Return what the actions of rows `[T, B]` are to be learned from."""
@@ -191,43 +229,69 @@ class PPO(AbstractSettings):
         target = target if self.value_target == "return" else value + advantage
         return Credit(advantage, target, discount, credited)
 
-    def chunk(self, model: Model, rows: Trajectory, credit: Credit) -> Chunks:
+    def chunk(self, model: Model, rows: Trajectory, credit: Credit, *, key: PRNGKey) -> Chunks:
         """Cut rows `[T, B]` into chunks `[M, C]`, with the memory that each begins with."""
-        num_rows, num_lanes = rows.valid.shape
+        num_rows = rows.valid.shape[0]
         length = self.chunk_length or num_rows
         if num_rows % length:
             raise TrmrlError(f"chunks of {length} steps do not divide a trial of {num_rows}")
-        tokens, start = model.tokens(rows.timestep)
         advantage = credit.advantage
         if self.normalize_advantage:
             advantage = standardize(advantage, credit.credited)
-        targets = {
-            type(objective).__name__: objective.targets(model, rows)
-            for objective in self.objectives.listed()
-        }
-        whole = Chunks(
-            memory0=None,
-            token=tokens,
-            start=start,
-            valid=rows.valid,
-            action=rows.decision.action,
-            log_prob=rows.decision.log_prob,
+        whole = replace(
+            _gather(model, rows, self.objectives, key=key),
             advantage=advantage,
             value_target=credit.value_target,
             credited=credit.credited,
-            targets=targets,
         )
-        by_time = jax.tree.map(lambda x: x.reshape((-1, length, *x.shape[1:])), whole)
-        memory0, core = None, model.network.core
-        if num_rows > length:
-            _, memory0 = jax.lax.scan(
-                lambda m, c: (core.unroll(m, c.token, c.start, c.valid)[0], m),
-                core.start(num_lanes),
-                by_time,
-            )
-            memory0 = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), memory0)
-        merge = lambda x: jnp.swapaxes(x, 1, 2).reshape((-1, length, *x.shape[3:]))
-        return replace(jax.tree.map(merge, by_time), memory0=memory0)
+        return _cut(model.network.core, whole, length)
+
+    def replay(self, model: Model, stored: StoredTrials, *, key: PRNGKey) -> Chunks:
+        """Return stored trials for all gradient steps of an update, each a chunk `[M, T]`."""
+        draw_key, key = jax.random.split(key)
+        rows = draw(stored, self.replayed.num_updates * self.replayed.num_trials, key=draw_key)
+        whole = _gather(model, rows, self.replayed.objectives, key=key)
+        return _cut(model.network.core, whole, rows.valid.shape[0])
+
+
+def _gather(model: Model, rows: Trajectory, objectives: Objectives, *, key: PRNGKey) -> Chunks:
+    """Return what objectives read of rows `[T, B]`, as one chunk; nothing is credited."""
+    nothing = jnp.zeros(rows.valid.shape)
+    tokens, start = model.tokens(rows.timestep)
+    targets = {
+        type(objective).__name__: objective.targets(
+            model, rows, key=jax.random.fold_in(key, number)
+        )
+        for number, objective in enumerate(objectives.listed())
+    }
+    return Chunks(
+        memory0=None,
+        token=tokens,
+        start=start,
+        valid=rows.valid,
+        action=rows.decision.action,
+        log_prob=rows.decision.log_prob,
+        advantage=nothing,
+        value_target=nothing,
+        credited=jnp.zeros(rows.valid.shape, bool),
+        targets=targets,
+    )
+
+
+def _cut(core: AbstractCore, whole: Chunks, length: int) -> Chunks:
+    """Cut rows `[T, B]` into chunks `[M, length]`, with the memory that each begins with."""
+    num_rows, num_lanes = whole.valid.shape
+    by_time = jax.tree.map(lambda x: x.reshape((-1, length, *x.shape[1:])), whole)
+    memory0 = None
+    if num_rows > length:
+        _, memory0 = jax.lax.scan(
+            lambda m, c: (core.unroll(m, c.token, c.start, c.valid)[0], m),
+            core.start(num_lanes),
+            by_time,
+        )
+        memory0 = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), memory0)
+    merge = lambda x: jnp.swapaxes(x, 1, 2).reshape((-1, length, *x.shape[3:]))
+    return replace(jax.tree.map(merge, by_time), memory0=memory0)
 
 
 @dataclass(frozen=True)

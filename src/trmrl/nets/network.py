@@ -12,6 +12,7 @@ from trmrl.nets.core import AbstractCore
 from trmrl.nets.embed import token
 from trmrl.nets.heads import PolicyHead
 from trmrl.nets.linear import MLP
+from trmrl.nets.readout import AbstractReadout
 from trmrl.ops.normalize import Moments
 from trmrl.types import Memory, Timestep
 
@@ -39,20 +40,22 @@ class Critic(eqx.Module):
 class Network(eqx.Module):
     """Everything that gradients change. `heads` are those of objectives, by the objective's name.
 
-    The value is read from the core's feature (and trains the core), or from the token alone.
+    Policy and value read what the readout gives of the core's feature, `R` numbers, and train the
+    core through it; or the value reads the token alone.
     """
 
     core: AbstractCore
+    readout: AbstractReadout
     policy: PolicyHead
     critic: Critic
     heads: dict[str, Any]
     value_input: ValueInput = eqx.field(static=True)
 
     def value(
-        self, feature: Float[jax.Array, "*axes F"], tokens: Float[jax.Array, "*axes D"]
+        self, read: Float[jax.Array, "*axes R"], tokens: Float[jax.Array, "*axes D"]
     ) -> Float[jax.Array, "*axes"]:
         """Return the value of each row, in the learner's own units."""
-        inputs = {"feature": feature, "token": tokens}[self.value_input]
+        inputs = {"feature": read, "token": tokens}[self.value_input]
         return self.critic.value(inputs)[..., 0]
 
     def read(
@@ -64,7 +67,8 @@ class Network(eqx.Module):
     ) -> Reading:
         """Return features, policy and value of chunks that begin with `memory0` (None: empty)."""
         _, feature = self.core.unroll(memory0, tokens, start, valid)
-        return Reading(feature, self.policy(feature), self.value(feature, tokens))
+        read = self.readout(feature, tokens)
+        return Reading(feature, self.policy(read), self.value(read, tokens))
 
 
 class Model(eqx.Module):

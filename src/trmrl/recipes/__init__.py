@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Callable
 
 from trmrl.config import Config
-from trmrl.recipes import controls, gtrxl, maml, pearl, rl2, snail, trmrl
+from trmrl.recipes import controls, gtrxl, maml, pearl, rl2, snail, trmrl, varibad
 from trmrl.types import TrmrlError
 
 Recipe = Callable[[str, int | None], Config]
@@ -18,6 +18,8 @@ AGENTS: dict[str, dict[str, Recipe]] = {
     "rl2-lstm": {"default": rl2.lstm},
     "snail": {"default": snail.default},
     "gtrxl": {"default": gtrxl.default},
+    "varibad": {"default": varibad.default},
+    "trmrl-belief": {"default": varibad.transformer},
     "pearl": {"default": pearl.default, "paper": pearl.paper},
     "maml": {"default": maml.default, "paper": maml.paper},
     "maml-ppo": {"default": maml.ppo},

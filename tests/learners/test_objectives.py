@@ -209,6 +209,6 @@ def test_the_menu_lists_what_counts_in_its_order():
     own = Value(0.3)
     entropy, prediction = Entropy(0.1), Prediction(2.0)
     assert Objectives().listed() == ()
-    assert Objectives(entropy, prediction, (own,)).listed() == (entropy, prediction, own)
+    assert Objectives(entropy, prediction, others=(own,)).listed() == (entropy, prediction, own)
     assert Objectives(prediction=prediction).listed() == (prediction,)
-    assert Objectives(entropy, Prediction(0.0), (Value(0.0), own)).listed() == (entropy, own)
+    assert Objectives(entropy, Prediction(0.0), others=(Value(0.0), own)).listed() == (entropy, own)

@@ -49,7 +49,7 @@ def test_a_fresh_learner_holds_weights_moments_and_no_experience(small_agent, dr
     for moments, shape in ((model.obs_moments, (2,)), (model.return_moments, ())):
         np.testing.assert_array_equal(moments.mean, np.zeros(shape))
         np.testing.assert_array_equal(moments.variance, np.ones(shape))
-    assert set(learner.optimizer) == {"policy"}
+    assert set(learner.optimizer) == {"policy", "bonuses"}
     again = small_agent("gru").init(drift().spec, key=KEY)
     other = small_agent("gru").init(drift().spec, key=jax.random.key(1))
     weights = lambda learner: jax.tree.leaves(learner.model)
@@ -69,7 +69,7 @@ def test_objectives_and_phases_shape_the_learner(small_agent, drift):
     learner = agent.init(spec, key=KEY)
     network = learner.model.network
     assert set(network.heads) == {"Prediction"}
-    assert set(learner.optimizer) == {"policy", "value"}
+    assert set(learner.optimizer) == {"policy", "value", "bonuses"}
     without = eqx.tree_at(lambda n: n.heads, network, {})
     assert eqx.tree_equal(without, plain.model.network)
 

@@ -13,7 +13,7 @@ ONE_SET = {
 # Drawn afresh from an interval each time: two draws are hardly ever the same.
 CONTINUOUS = {
     "bandit-n10-k5", "bandit-n100-k10", "tabular-n10", "semicircle", "navigation-2d",
-    "half-cheetah-vel", "half-cheetah-vel-delayed", "humanoid-dir",
+    "treasure-hunt", "half-cheetah-vel", "half-cheetah-vel-delayed", "humanoid-dir",
 }  # fmt: skip
 NUM_TASKS = 10_000
 

@@ -76,3 +76,13 @@ def test_the_oracle_of_key_to_door_takes_both_rewards_every_time():
     score = {s.strategy: s for s in reference("dark-key-to-door", num_tasks=100)}
     np.testing.assert_allclose(score["oracle"].total, 20.0)
     assert 0.5 < score["random"].mean < 5.0
+
+
+def test_treasures_are_best_looked_for_from_the_summit():
+    """Ten steps up, as many down as it takes, then ten a step; or half a circle, on average."""
+    score = {s.strategy: s for s in reference("treasure-hunt", num_tasks=1000)}
+    assert score["oracle"].mean > score["climb-first"].mean > score["walk-around"].mean
+    # Down to the treasure at (1, 0): nine steps along x, which the last ends within reach.
+    up = -5.0 * 5 - sum(5.5 - distance for distance in (0.4, 0.3, 0.2, 0.1, 0.0))
+    assert score["climb-first"].total.max() <= up - 5.0 * 4 + 10.0 * 86
+    assert -600 < score["random"].mean < -480

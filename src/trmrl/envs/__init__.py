@@ -27,6 +27,7 @@ ENVS: dict[str, Callable[[], AbstractEnvs]] = {
     "point-robot-sparse": _lazily("point", "point_robot_sparse"),
     "semicircle": _lazily("point", "semicircle"),
     "navigation-2d": _lazily("point", "navigation_2d"),
+    "treasure-hunt": _lazily("treasure", "treasure_hunt"),
     "half-cheetah-vel": _lazily("mujoco.cheetah", "half_cheetah_vel"),
     "half-cheetah-dir": _lazily("mujoco.cheetah", "half_cheetah_dir"),
     "half-cheetah-vel-delayed": _lazily("mujoco.cheetah", "half_cheetah_vel_delayed"),

@@ -21,7 +21,7 @@ from trmrl.nets.network import Model, Network
 from trmrl.nets.readout import AbstractReadout
 from trmrl.ops.gae import discounted_return, gae
 from trmrl.ops.masked import explained_variance, standardize
-from trmrl.ops.normalize import add, scale
+from trmrl.ops.normalize import Moments, add, scale, unit_moments
 from trmrl.settings import AbstractSettings, field
 from trmrl.types import (
     EnvSpec,
@@ -34,7 +34,11 @@ from trmrl.types import (
     replace,
 )
 
-CHUNK_KEY, REPLAY_KEY = 1_000, 1_001  # folded into an update's key, beside its phases' numbers
+CHUNK_KEY, REPLAY_KEY, BONUS_KEY = (
+    1_000,
+    1_001,
+    1_002,
+)  # folded into an update's key, beside its phases' numbers
 
 
 class Joint(AbstractSettings):
@@ -116,26 +120,35 @@ class PPO(AbstractSettings):
         key: PRNGKey,
     ) -> dict[str, Any]:
         """Return the heads that the objectives read features with, by their names."""
-        listed = *self.objectives.listed(), *self.replayed.objectives.listed()
         heads = {
             type(objective).__name__: objective.build(
                 core, readout, spec, head, key=jax.random.fold_in(key, number)
             )
-            for number, objective in enumerate(listed)
+            for number, objective in enumerate(self._listed())
         }
         return {name: head for name, head in heads.items() if head is not None}
 
     def start(self, model: Model, spec: EnvSpec) -> Learner:
         """Return the learner before the first update, for worlds like `spec`."""
         network = model.network
-        optimizer = {
+        optimizer: dict[str, Any] = {
             phase.name: start_progress(phase.optimizer, eqx.filter(network, phase.part(network)))
             for phase in (*self.phases(network), *self.replay_phases())
         }
+        optimizer["bonuses"] = {name: unit_moments(()) for name in self._bonus_coefs()}
         replays = self.replayed.objectives.listed()
         return Learner(
             model, optimizer, empty_trials(self.replayed.capacity, spec) if replays else None
         )
+
+    def _listed(self) -> tuple[AbstractObjective, ...]:
+        """Return every objective that counts, those of stored trials last."""
+        return *self.objectives.listed(), *self.replayed.objectives.listed()
+
+    def _bonus_coefs(self) -> dict[str, float]:
+        """Return the weight of every bonus that is paid, by its objective's name."""
+        coefs = {type(term).__name__: getattr(term, "bonus_coef", 0.0) for term in self._listed()}
+        return {name: coef for name, coef in coefs.items() if coef}
 
     def update(
         self, learner: Learner, trial: Trial, *, env_steps: Float[jax.Array, ""], key: PRNGKey
@@ -146,7 +159,15 @@ class PPO(AbstractSettings):
         """
         model: Model = learner.model
         rows = jax.tree.map(jnp.asarray, trial.rows).flatten_time()
-        credit = self.credit(model, rows)
+        elapsed = self.optimizer.elapsed(env_steps)
+        bonus, bonuses = self.bonus(
+            model,
+            rows,
+            learner.optimizer["bonuses"],
+            elapsed,
+            key=jax.random.fold_in(key, BONUS_KEY),
+        )
+        credit = self.credit(model, rows, bonus)
         chunks = self.chunk(model, rows, credit, key=jax.random.fold_in(key, CHUNK_KEY))
         size = max(self.minibatch_size // chunks.token.shape[1], 1)
         passes = Passes(self.num_passes, size, self.stop_kl, self.target_kl)
@@ -157,8 +178,8 @@ class PPO(AbstractSettings):
             chunks = self.replay(model, stored, key=jax.random.fold_in(key, REPLAY_KEY))
             passes = Passes(1, self.replayed.num_trials, 0.0, 0.0)
             work += [(phase, chunks, passes) for phase in self.replay_phases()]
-        network, optimizer, metrics = model.network, {}, {}
-        elapsed = self.optimizer.elapsed(env_steps)
+        optimizer: dict[str, Any] = {"bonuses": bonuses}
+        network, metrics = model.network, {}
         for number, (phase, chunks, passes) in enumerate(work):
             params, rest = eqx.partition(network, phase.part(network))
             params, optimizer[phase.name], phase_metrics = descend(
@@ -208,11 +229,47 @@ class PPO(AbstractSettings):
 
         return (Phase("replay", terms, where, self.replayed.optimizer),) if terms else ()
 
-    def credit(self, model: Model, rows: Trajectory) -> Credit:
-        """Return what the actions of rows `[T, B]` are to be learned from."""
+    def bonus(
+        self,
+        model: Model,
+        rows: Trajectory,
+        moments: dict[str, Moments],
+        elapsed: Float[jax.Array, ""],
+        *,
+        key: PRNGKey,
+    ) -> tuple[Float[jax.Array, "T B"], dict[str, Moments]]:
+        """Return what objectives pay rows `[T, B]` beside rewards, and moments with it added.
+
+        Each bonus is divided by the running deviation of its own discounted sum, and falls in a
+        line to zero at the end of the step size's decay (Zintgraf et al., 2021).
+        """
+        total, coefs = jnp.zeros(rows.valid.shape), self._bonus_coefs()
+        if not coefs:
+            return total, moments
+        chunks = _gather(model, rows, self._listed(), key=key)
+        network = model.network
+        reading = network.read(None, chunks.token, chunks.start, chunks.valid)
+        for term in self._listed():
+            name = type(term).__name__
+            paid = term.bonus(network, reading, chunks) if name in coefs else None
+            if paid is None:
+                continue
+            paid = jnp.where(rows.valid, paid, 0.0)
+            discount = jnp.full(rows.valid.shape, self.gamma)
+            sums = jax.vmap(discounted_return, in_axes=1, out_axes=1)(paid, discount, rows.valid)
+            moments = moments | {name: add(moments[name], sums.reshape(-1), rows.valid.reshape(-1))}
+            total = total + (1.0 - elapsed) * coefs[name] * scale(moments[name], paid)
+        return total, moments
+
+    def credit(self, model: Model, rows: Trajectory, bonus: Any = 0.0) -> Credit:
+        """Return what the actions of rows `[T, B]` are to be learned from.
+
+        `bonus` `[T, B]` is added to the scaled rewards.
+        """
         outcome, value, reward = rows.outcome, rows.decision.value, rows.outcome.reward
         if self.normalize_reward:
             reward = scale(model.return_moments, reward)
+        reward = reward + bonus
         last = rows.valid & (jnp.cumsum(rows.valid, axis=0) == rows.valid.sum(0)[None])
         next_starts = jnp.roll(rows.timestep.episode_start, -1, axis=0).at[-1].set(True)
         ends_episode = outcome.terminated | outcome.truncated | next_starts
@@ -239,7 +296,7 @@ class PPO(AbstractSettings):
         if self.normalize_advantage:
             advantage = standardize(advantage, credit.credited)
         whole = replace(
-            _gather(model, rows, self.objectives, key=key),
+            _gather(model, rows, self.objectives.listed(), key=key),
             advantage=advantage,
             value_target=credit.value_target,
             credited=credit.credited,
@@ -250,11 +307,13 @@ class PPO(AbstractSettings):
         """Return stored trials for all gradient steps of an update, each a chunk `[M, T]`."""
         draw_key, key = jax.random.split(key)
         rows = draw(stored, self.replayed.num_updates * self.replayed.num_trials, key=draw_key)
-        whole = _gather(model, rows, self.replayed.objectives, key=key)
+        whole = _gather(model, rows, self.replayed.objectives.listed(), key=key)
         return _cut(model.network.core, whole, rows.valid.shape[0])
 
 
-def _gather(model: Model, rows: Trajectory, objectives: Objectives, *, key: PRNGKey) -> Chunks:
+def _gather(
+    model: Model, rows: Trajectory, objectives: tuple[AbstractObjective, ...], *, key: PRNGKey
+) -> Chunks:
     """Return what objectives read of rows `[T, B]`, as one chunk; nothing is credited."""
     nothing = jnp.zeros(rows.valid.shape)
     tokens, start = model.tokens(rows.timestep)
@@ -262,7 +321,7 @@ def _gather(model: Model, rows: Trajectory, objectives: Objectives, *, key: PRNG
         type(objective).__name__: objective.targets(
             model, rows, key=jax.random.fold_in(key, number)
         )
-        for number, objective in enumerate(objectives.listed())
+        for number, objective in enumerate(objectives)
     }
     return Chunks(
         memory0=None,

@@ -19,6 +19,7 @@ AGENTS: dict[str, dict[str, Recipe]] = {
     "snail": {"default": snail.default},
     "gtrxl": {"default": gtrxl.default},
     "varibad": {"default": varibad.default},
+    "hyperx": {"default": varibad.hyperx},
     "trmrl-belief": {"default": varibad.transformer},
     "pearl": {"default": pearl.default, "paper": pearl.paper},
     "maml": {"default": maml.default, "paper": maml.paper},

@@ -21,6 +21,7 @@ REFERENCES: dict[str, Measure] = {
     "grid": navigation.measure_room,
     "grid-navi": navigation.measure_grid_navi,
     "point": navigation.measure_point,
+    "treasure-hunt": navigation.measure_treasure,
 }
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from trmrl.envs.base import AbstractEnvs
 from trmrl.envs.grid import RoomState
 from trmrl.envs.point import STEP, PointState
+from trmrl.envs.treasure import REACH
 from trmrl.references._base import Earned, draw_tasks
 from trmrl.references._play import Rule, play_trials, random_play
 from trmrl.types import Array, PRNGKey
@@ -32,6 +33,23 @@ def walk_to_goal(env_state: RoomState, key: PRNGKey) -> Int[Array, " B"]:
 def steer_to_goal(env_state: PointState, key: PRNGKey) -> Float[Array, "B 2"]:
     """Close both coordinates as fast as they allow: every distance is then the least possible."""
     return (env_state.task.goal - env_state.position) / STEP
+
+
+def climb_first(env_state: PointState, key: PRNGKey) -> Float[Array, "B 2"]:
+    """Go to the summit, from where the treasure shows, and then to the treasure."""
+    climbing = env_state.clock < round(1.0 / STEP)
+    wanted = jnp.where(climbing, 0.0, jnp.asarray(env_state.task.goal))
+    return (wanted - env_state.position) / STEP
+
+
+def walk_around(env_state: PointState, key: PRNGKey) -> Float[Array, "B 2"]:
+    """Walk around the circle until the treasure is reached; stay there."""
+    away = jnp.asarray(env_state.task.goal) - env_state.position
+    there = (away**2).sum(axis=1, keepdims=True) <= REACH**2
+    x, y = env_state.position[:, 0], env_state.position[:, 1]
+    angle = jnp.arctan2(y, x) + STEP
+    ahead = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1)
+    return jnp.where(there, 0.0, (ahead - env_state.position) / STEP)
 
 
 def bayes_optimal_grid(size: int, horizon: int, num_episodes: int) -> float:
@@ -88,18 +106,19 @@ def _is_near(cell: tuple[int, int], other: tuple[int, int]) -> bool:
     return abs(cell[0] - other[0]) + abs(cell[1] - other[1]) <= 1
 
 
-def _measure(rule: Rule, envs: AbstractEnvs, num_tasks: int, seed: int) -> Earned:
-    """Return what random play earns, and the rule that knows the task."""
+def _measure(rules: dict[str, Rule], envs: AbstractEnvs, num_tasks: int, seed: int) -> Earned:
+    """Return what random play earns, and some rules."""
     tasks, _ = draw_tasks(envs, num_tasks, seed)
-    key = jax.random.key(seed + 1)
-    return {
-        "random": (play_trials(envs, tasks, random_play(envs, num_tasks), key=key), ""),
-        "oracle": (play_trials(envs, tasks, rule, key=key), ""),
-    }
+    rules = {"random": random_play(envs, num_tasks)} | rules
+    play = lambda rule: play_trials(envs, tasks, rule, key=jax.random.key(seed + 1))
+    return {name: (play(rule), "") for name, rule in rules.items()}
 
 
-measure_room = functools.partial(_measure, walk_to_goal)
-measure_point = functools.partial(_measure, steer_to_goal)
+measure_room = functools.partial(_measure, {"oracle": walk_to_goal})
+measure_point = functools.partial(_measure, {"oracle": steer_to_goal})
+measure_treasure = functools.partial(
+    _measure, {"oracle": steer_to_goal, "climb-first": climb_first, "walk-around": walk_around}
+)
 
 
 def measure_grid_navi(envs: AbstractEnvs, num_tasks: int, seed: int) -> Earned:

@@ -4,6 +4,7 @@ import dataclasses
 
 from trmrl.learners.objectives.base import AbstractObjective, Chunks
 from trmrl.learners.objectives.elbo import ELBO
+from trmrl.learners.objectives.novelty import Novelty
 from trmrl.learners.objectives.policy import Entropy, Surrogate, Value
 from trmrl.learners.objectives.prediction import Prediction
 from trmrl.settings import AbstractSettings
@@ -14,6 +15,7 @@ __all__ = [
     "AbstractObjective",
     "Chunks",
     "Entropy",
+    "Novelty",
     "Objectives",
     "Prediction",
     "Surrogate",
@@ -30,6 +32,7 @@ class Objectives(AbstractSettings):
     entropy: Entropy = Entropy()
     prediction: Prediction = Prediction()
     elbo: ELBO = ELBO()
+    novelty: Novelty = Novelty()
     others: tuple[AbstractObjective, ...] = ()
 
     def check(self, spec: EnvSpec) -> str | None:

@@ -78,3 +78,13 @@ class AbstractObjective(AbstractSettings):
     def targets(self, model: Model, rows: Trajectory, *, key: PRNGKey) -> PyTree:
         """Return what its loss compares with, and any noise it needs, leaves `[T, B, ...]`."""
         del model, rows, key
+
+    def bonus(
+        self, network: Network, reading: Reading, chunks: Chunks
+    ) -> Float[jax.Array, "T M"] | None:
+        """Return what training pays each row beside its reward, in any unit; None if nothing.
+
+        Only credit knows of it: it is in no token, no target and no score. A subclass that pays
+        has a field `bonus_coef`.
+        """
+        del network, reading, chunks

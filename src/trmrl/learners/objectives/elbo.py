@@ -46,6 +46,7 @@ class ELBO(AbstractObjective):
     obs_coef: float = field(0.0, low=0)  # of the next observations' likelihood
     reward_kind: Literal["gaussian", "bernoulli"] = "gaussian"
     hidden: tuple[int, ...] = field((64, 32), low=1)  # units of the decoder's hidden layers
+    bonus_coef: float = field(0.0, low=0)  # of the belief's error as a bonus (HyperX)
 
     def build(
         self,
@@ -101,6 +102,30 @@ class ELBO(AbstractObjective):
             "belief_kl": mean(kl, chunks.valid),
             "belief_std": jnp.exp(mean(belief.log_std.mean(axis=-1), chunks.valid)),
         }
+
+    def bonus(self, network: Network, reading: Reading, chunks: Chunks) -> Float[jax.Array, "T M"]:
+        """Return each step's error under the mean of the belief that has just taken it in.
+
+        Zintgraf et al., 2021: it stays where the belief has not been trained yet.
+        """
+        name = type(self).__name__
+        num_rows = chunks.valid.shape[0]
+        # The next row that happened, whose token holds this one's reward; at the end, this row.
+        row = jnp.broadcast_to(jnp.arange(num_rows)[:, None], chunks.valid.shape)
+        later = jnp.where(chunks.valid, row, num_rows)
+        later = jax.lax.cummin(later, axis=0, reverse=True)
+        after = jnp.roll(later, -1, axis=0).at[-1].set(num_rows)
+        after = jnp.where(after < num_rows, after, row)
+        mean_after = jnp.take_along_axis(
+            _readout(network).belief(reading.feature).mean, after[..., None], axis=0
+        )
+        flat = lambda x: x.reshape((1, -1, *x.shape[2:]))  # each row with its own belief alone
+        targets = {name: flat(x) for name, x in chunks.targets[name].items()}
+        decoder = network.heads[name]
+        decoded = decoder(
+            flat(mean_after), targets["obs"], flat(chunks.action), targets["next_obs"]
+        )
+        return self._errors(decoded, targets).reshape(chunks.valid.shape)
 
     def _errors(
         self, decoded: Float[jax.Array, "K T M O"], targets: dict[str, jax.Array]

@@ -1,0 +1,155 @@
+"""Bonuses by hand: of novelty, of a belief's error, and what becomes of them in credit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trmrl.envs import make
+from trmrl.learners.descent import OptimizerConfig
+from trmrl.learners.objectives import ELBO, Novelty, Objectives
+from trmrl.learners.stored import Replayed
+from trmrl.nets.readout import BeliefConfig
+from trmrl.trial import run_trial
+from trmrl.types import replace
+
+T, B = 6, 3
+KEY = jax.random.key(0)
+DECAY = OptimizerConfig(decay_end=1_000)
+
+
+@pytest.fixture(scope="module")
+def begun(small_agent, shake):
+    """An agent with both bonuses, its learner, and three trials of six rows on a grid."""
+    envs = make("grid-navi")
+    envs = replace(envs, spec=replace(envs.spec, horizon=3, num_episodes=2))
+    paid = Objectives(
+        elbo=ELBO(1.0, bonus_coef=2.0), novelty=Novelty(1.0, 3.0, obs=(1,), hidden=(4,), size=2)
+    )
+    agent = small_agent(
+        "gru",
+        readout=BeliefConfig(2),
+        chunk_length=0,
+        gamma=0.9,
+        optimizer=DECAY,
+        replayed=Replayed(paid, capacity=4, num_updates=1, num_trials=2),
+    )
+    learner = agent.init(envs.spec, key=KEY)
+    learner = replace(learner, model=replace(learner.model, network=shake(learner.model.network)))
+    tasks = envs.sample_tasks("train", B, key=KEY)
+    trial = run_trial(agent, learner.model, envs, tasks, explore=True, key=KEY)
+    rows = trial.rows.flatten_time()
+    rows = replace(rows, valid=rows.valid.at[2, 0].set(False).at[4:, 1].set(False))
+    return agent, learner, rows
+
+
+def read(agent, learner, rows):
+    """The whole trial as objectives read it."""
+    ppo, model = agent.algorithm, learner.model
+    whole = replace(ppo, objectives=ppo.replayed.objectives)
+    chunks = whole.chunk(model, rows, ppo.credit(model, rows), key=KEY)
+    chunks = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), chunks)
+    return model.network, model.network.read(None, chunks.token, chunks.start, chunks.valid), chunks
+
+
+def mlp(net, x):
+    (w1, b1), (w2, b2) = (
+        (np.asarray(layer.weight), np.asarray(layer.bias)) for layer in net.layers
+    )
+    return np.maximum(x @ w1 + b1, 0) @ w2 + b2
+
+
+def test_novelty_is_the_distance_of_two_networks(begun):
+    """On the observation's chosen number and on what policy and value read."""
+    network, reading, chunks = read(*begun)
+    found = Novelty(1.0, obs=(1,)).bonus(network, reading, chunks)
+    heads, read_there = network.heads["Novelty"], network.readout(reading.feature, chunks.token)
+    inputs = np.concatenate([chunks.token[..., 1:2], read_there], axis=-1)
+    expected = ((mlp(heads.predictor, inputs) - mlp(heads.random, inputs)) ** 2).sum(axis=-1)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    loss, metrics = Novelty(1.0, obs=(1,)).loss(network, reading, chunks)
+    mean = expected[np.asarray(chunks.valid)].mean()
+    assert float(loss) == float(metrics["novelty"]) == pytest.approx(mean, rel=1e-3)
+
+
+def test_the_random_network_and_the_agent_are_not_trained_by_it(begun):
+    network, reading, chunks = read(*begun)
+
+    def loss(network):
+        reading = network.read(None, chunks.token, chunks.start, chunks.valid)
+        return Novelty(1.0).loss(network, reading, chunks)[0]
+
+    gradient = jax.grad(loss)(network)
+    touched = lambda tree: any(np.any(np.asarray(x) != 0) for x in jax.tree.leaves(tree))
+    assert touched(gradient.heads["Novelty"].predictor)
+    assert not touched(gradient.heads["Novelty"].random)
+    assert not touched((gradient.core, gradient.readout, gradient.policy, gradient.critic))
+
+
+def test_a_beliefs_error_is_of_the_step_it_has_just_taken_in(begun):
+    """Row by row: the reward decoded from the mean of the next belief that happened."""
+    network, reading, chunks = read(*begun)
+    elbo = ELBO(1.0, bonus_coef=2.0)
+    found = np.asarray(elbo.bonus(network, reading, chunks))
+    mean, valid = network.readout.belief(reading.feature).mean, np.asarray(chunks.valid)
+    shown = chunks.targets["ELBO"]
+    for b in range(B):
+        happened = np.flatnonzero(valid[:, b])
+        for t, after in zip(happened, [*happened[1:], happened[-1]], strict=True):
+            at = lambda x, t=t, b=b: jnp.asarray(x)[t, b][None, None]
+            decoded = network.heads["ELBO"](
+                mean[after, b][None, None],
+                at(shown["obs"]),
+                at(chunks.action),
+                at(shown["next_obs"]),
+            )
+            expected = 0.5 * (float(decoded[0, 0, 0, 0]) - float(shown["reward"][t, b])) ** 2
+            assert found[t, b] == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("elapsed", [0.0, 0.25, 1.0])
+def test_bonuses_are_scaled_weighted_and_fall_to_zero(begun, elapsed):
+    """Each over the deviation of its own discounted sum, by plain loops."""
+    agent, learner, rows = begun
+    ppo = agent.algorithm
+    moments = learner.optimizer["bonuses"]
+    assert set(moments) == {"ELBO", "Novelty"}
+    total, after = ppo.bonus(learner.model, rows, moments, jnp.asarray(elapsed), key=KEY)
+    network, reading, chunks = read(*begun)
+    valid, expected = np.asarray(rows.valid), np.zeros((T, B))
+    for term, coef in ((ELBO(1.0), 2.0), (Novelty(1.0, obs=(1,)), 3.0)):
+        paid = np.where(valid, np.asarray(term.bonus(network, reading, chunks)), 0.0)
+        sums = []
+        for b in range(B):
+            rest = 0.0
+            for t in np.flatnonzero(valid[:, b])[::-1]:
+                rest = paid[t, b] + 0.9 * rest
+                sums.append(rest)
+        assert float(after[type(term).__name__].variance) == pytest.approx(np.var(sums), rel=1e-3)
+        expected += (1 - elapsed) * coef * paid / np.std(sums)
+    np.testing.assert_allclose(total, expected, rtol=2e-3, atol=1e-6)
+
+
+def test_a_bonus_is_in_credit_and_in_nothing_an_agent_or_a_decoder_reads(begun):
+    agent, learner, rows = begun
+    ppo, model = agent.algorithm, learner.model
+    bonus = jnp.ones(rows.valid.shape)
+    plain, paid = ppo.credit(model, rows), ppo.credit(model, rows, bonus)
+    assert np.all(
+        np.asarray(paid.value_target - plain.value_target)[np.asarray(plain.credited)] > 0
+    )
+    whole = replace(ppo, objectives=ppo.replayed.objectives)
+    one, two = (whole.chunk(model, rows, credit, key=KEY) for credit in (plain, paid))
+    for name in ("token", "action", "log_prob"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+    jax.tree.map(np.testing.assert_array_equal, one.targets, two.targets)
+    np.testing.assert_array_equal(one.targets["ELBO"]["reward"][0], rows.outcome.reward[:, 0])
+
+
+def test_without_bonuses_nothing_is_paid(small_agent, begun):
+    _, learner, rows = begun
+    total, moments = small_agent("gru").algorithm.bonus(
+        learner.model, rows, {}, jnp.asarray(0.0), key=KEY
+    )
+    assert moments == {}
+    assert not np.any(np.asarray(total))

@@ -66,7 +66,8 @@ def _default(
     env: str, agent_name: str, outer: AbstractOuter, env_steps: int | None, **fields: str
 ) -> Config:
     spec = make(env).spec
-    trial = TASKS * ROLLOUTS * spec.trial_length
+    num_episodes = max(spec.num_episodes, 2)  # one to adapt to, one that follows
+    trial = TASKS * ROLLOUTS * num_episodes * spec.horizon
     discrete = isinstance(spec.action_space, Discrete)
     agent = MAML(
         plan=TaskPlan(lanes_per_task=ROLLOUTS),
@@ -81,6 +82,7 @@ def _default(
         agent=agent,
         env_steps=UPDATES * trial if env_steps is None else env_steps,
         num_lanes=TASKS * ROLLOUTS,
+        num_episodes=0 if num_episodes == spec.num_episodes else num_episodes,
         eval_every=UPDATES // 10 * trial,
         eval_tasks=EVAL_TASKS,
     )

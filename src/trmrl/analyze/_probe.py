@@ -8,9 +8,14 @@ from scipy.special import logsumexp
 PENALTY = 1e-3  # per row, of standardized features
 
 Rows = Float[np.ndarray, "N D"]
+Judged = Float[np.ndarray, "M D"]
+Target = Float[np.ndarray, "N P"]
+Predicted = Float[np.ndarray, "M P"]
 
 
-def standardize(fitted: Rows, judged: Rows) -> tuple[Rows, Rows]:
+def standardize(
+    fitted: Rows, judged: Judged
+) -> tuple[Float[np.ndarray, "N E"], Float[np.ndarray, "M E"]]:
     """Return both with the mean and deviation of the first, a constant 1 behind them."""
     mean, deviation = fitted.mean(axis=0), fitted.std(axis=0)
     varies = deviation > 1e-9 * (1.0 + np.abs(mean))
@@ -19,7 +24,7 @@ def standardize(fitted: Rows, judged: Rows) -> tuple[Rows, Rows]:
     return with_one(fitted), with_one(judged)
 
 
-def ridge(fitted: Rows, target: Rows, judged: Rows) -> Rows:
+def ridge(fitted: Rows, target: Target, judged: Judged) -> Predicted:
     """Return ridge predictions `X' (X'X + c I)^-1 X'y` for the judged rows."""
     x, query = standardize(fitted, judged)
     penalty = PENALTY * len(x) * np.eye(x.shape[1])
@@ -28,7 +33,7 @@ def ridge(fitted: Rows, target: Rows, judged: Rows) -> Rows:
     return query @ weight
 
 
-def multinomial(fitted: Rows, target: Rows, judged: Rows) -> Rows:
+def multinomial(fitted: Rows, target: Target, judged: Judged) -> Predicted:
     """Return the log probabilities of a linear softmax fitted to target distributions `[N, C]`.
 
     It minimizes the mean cross-entropy, with a ridge penalty, by L-BFGS.

@@ -10,12 +10,12 @@ feed-forward map: how much of the minimum is left then is measured here.
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from trmrl.analyze.subject import Findings, Subject, panel, replay
 from trmrl.nets.core import Attention, Record
 from trmrl.report.panels import Panel, Series
-from trmrl.types import TrmrlError
+from trmrl.types import Array, TrmrlError
 
 NUM_TASKS = 32
 KINDS = "squared", "cosine"

@@ -75,8 +75,9 @@ class AbstractVariant(AbstractAgent):
     ) -> tuple[Memory, Decision]:
         """Act as the inner agent, or changed."""
         held, (episode, step) = memory
-        episode = episode + timestep.episode_start
-        step = jnp.where(timestep.episode_start, 0, step)
+        begins = jnp.asarray(timestep.episode_start)
+        episode = episode + begins.astype(jnp.int32)
+        step = jnp.where(begins, 0, step)
         now = episode * self.horizon + step
         act = functools.partial(self.inner.act, model, explore=explore, key=key)
         empty = self.inner.start(model, len(step))
@@ -245,8 +246,7 @@ def interventions(subject: Subject) -> Findings:
     Means over tasks with 95 % bootstrap intervals; deterministic actions. A swap gives every lane
     the task of the lane beside it, so that over all lanes the tasks remain the same, and so does
     what an untouched agent earns on them. `lost` is how much less than untouched the rest of the
-    trial paid, `steps_to_recover` how many steps the mean reward of a `WINDOW`th of an episode
-    needed to come back within the interval of its difference from untouched.
+    trial paid, `steps_to_recover` after how many steps it pays no less any more.
     """
     spec, agent = subject.envs.spec, subject.agent
     at = middle(spec) if subject.at is None else subject.at
@@ -297,14 +297,19 @@ def _effect(
 
 
 def steps_to_recover(difference: Float[np.ndarray, "T M"], horizon: int) -> int | None:
-    """Return the first step from which a window's mean is not surely below 0; None if none is.
+    """Return the first step at which a window's mean, and that of all the rest, is not below 0.
 
-    Surely: the 95 % interval over tasks of the mean over a `WINDOW`th of an episode.
+    A window is a `WINDOW`th of an episode; below is what has its whole 95 % interval over tasks
+    below. The rest counts too, or a step at which nobody earns anything would be a recovery. None
+    if there is no such step.
     """
     size = min(max(horizon // WINDOW, 1), len(difference))
     sums = np.concatenate([np.zeros((1, difference.shape[1])), difference.cumsum(axis=0)])
-    _, high = bootstrap_interval((sums[size:] - sums[:-size]).T / size)
-    back = np.flatnonzero(high >= -1e-9)
+    window = (sums[size:] - sums[:-size]) / size
+    left = np.arange(len(difference), size - 1, -1)[:, None]
+    rest = (sums[-1] - sums[: len(window)]) / left
+    _, high = bootstrap_interval(np.concatenate([window, rest]).T)
+    back = np.flatnonzero((high.reshape((2, -1)) >= -1e-9).all(axis=0))
     return int(back[0]) if len(back) else None
 
 

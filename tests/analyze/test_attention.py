@@ -56,7 +56,13 @@ def test_a_core_without_attention_is_one_line_and_the_rest_is_made(subject_of, w
 def test_maps_and_lines_of_every_layer_and_head(subject_of, worlds):
     found = attention(subject_of("trial-whole", worlds(host=True)))
     names = {figure.name: figure for figure in found.figures}
-    assert set(names) == {"influence", "attention-layer 1", "attention-layer 2", "look-back", "entropy"}
+    assert set(names) == {
+        "influence",
+        "attention-layer 1",
+        "attention-layer 2",
+        "look-back",
+        "entropy",
+    }
     assert len(names["entropy"].series) == 4  # two layers of two heads
     assert found.arrays["weight/layer 1"].shape == (12, 6, 2, 12)
     assert max(found.numbers["layer 1"]["entropy"][0]) < 1e-5  # a first token is alone

@@ -1,10 +1,11 @@
 """Probes that must find what is there, and what actions cost."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from trmrl.analyze import belief
-from trmrl.analyze._probe import multinomial, ridge
+from trmrl.analyze._probe import decode
 from trmrl.analyze.belief import PRIOR, STEP, compare, readable
 from trmrl.analyze.exact import Posterior
 from trmrl.types import TrmrlError
@@ -12,33 +13,29 @@ from trmrl.types import TrmrlError
 NOISE = np.random.default_rng(0)
 
 
-def test_ridge_finds_a_linear_map():
+def squares(exact, given):
+    return jnp.sum((exact - given) ** 2, axis=1)
+
+
+def test_a_linear_map_is_found():
     x = NOISE.normal(size=(300, 3)) * [1.0, 5.0, 0.1] + 2.0
     y = x @ NOISE.normal(size=(3, 2)) + 1.0
-    np.testing.assert_allclose(ridge(x[:200], y[:200], x[200:]), y[200:], atol=0.02 * y.std())
-    constant = ridge(np.ones((5, 2)), y[:5], np.ones((1, 2)))
-    np.testing.assert_allclose(constant, y[:5].mean(axis=0)[None])
-
-
-def test_the_multinomial_probe_finds_a_softmax():
-    x = NOISE.normal(size=(400, 2))
-    z = x @ NOISE.normal(size=(2, 3))
-    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
-    log_q = multinomial(x[:200], p[:200], x[200:])
-    np.testing.assert_allclose(np.exp(log_q).sum(axis=1), 1.0)
-    assert (p[200:] * (np.log(p[200:]) - log_q)).sum(axis=1).mean() < 1e-3
+    found = decode(x[:200], y[:200], x[200:], squares, np.zeros(2))
+    np.testing.assert_allclose(found, y[200:], atol=0.02 * y.std())
+    constant = decode(np.ones((5, 2)), y[:5], np.ones((1, 2)), squares, np.zeros(2))
+    np.testing.assert_allclose(constant, y[:5].mean(axis=0)[None], rtol=1e-3)
 
 
 def test_what_is_in_a_memory_is_read_and_what_is_not_is_not():
-    """KL is a squared difference here: a memory of the number, one of noise, the step's mean."""
+    """The divergence is a squared difference here: a memory of the number, noise, the step."""
     numbers = NOISE.normal(size=(3, 80, 1)) + np.array([0.0, 5.0, -5.0])[:, None, None]
-    kl = lambda exact, given: ((exact - given) ** 2).sum(axis=1)
-    exact = Posterior(numbers, np.zeros(1), ridge, lambda x: x, kl)
+    exact = Posterior(numbers, np.zeros(1), squares)
     kept = {"memory": 3.0 * numbers - 1.0, "noise": NOISE.normal(size=(3, 80, 4))}
     found = readable(exact, kept)
     judged = numbers[:, 40:, 0]
-    np.testing.assert_allclose(found[PRIOR], judged**2)
-    np.testing.assert_allclose(found[STEP], (judged - numbers[:, :40].mean(axis=1)) ** 2)
+    np.testing.assert_allclose(found[PRIOR], judged**2, rtol=1e-5)
+    mean = numbers[:, :40].mean(axis=1)
+    np.testing.assert_allclose(found[STEP], (judged - mean) ** 2, atol=0.2)
     assert found["memory"].shape == (3, 40) and found["memory"].max() < 1e-3
     assert found["noise"].mean() > 10.0
 

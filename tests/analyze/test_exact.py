@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -27,6 +28,10 @@ def rows(action, reward, obs=None, next_obs=None, num_actions=2):
     )
 
 
+def kl(posterior, exact, given):
+    return np.asarray(posterior.kl(*(jnp.asarray(x, jnp.float32) for x in (exact, given))))
+
+
 def divergence(p, q, low, high):
     return quad(lambda x: p.pdf(x) * (p.logpdf(x) - q.logpdf(x)), low, high)[0]
 
@@ -36,10 +41,10 @@ def test_arms_are_counted_before_each_pull():
     expected = np.log([[[1, 1, 1, 1]], [[2, 1, 1, 1]], [[2, 1, 2, 1]]])  # of 1 + counts
     np.testing.assert_allclose(posterior.numbers, expected)
     given = np.log([[3.0, 1.5, 1.0, 2.0]])
-    found = posterior.kl(posterior.numbers[2], given)
+    found = kl(posterior, posterior.numbers[2], given)
     parts = [(stats.beta(2, 2), stats.beta(3, 1)), (stats.beta(1, 1), stats.beta(1.5, 2.0))]
-    assert found[0] == pytest.approx(sum(divergence(p, q, 0, 1) for p, q in parts), rel=1e-6)
-    np.testing.assert_allclose(posterior.kl(given, given), 0.0, atol=1e-12)
+    assert found[0] == pytest.approx(sum(divergence(p, q, 0, 1) for p, q in parts), rel=1e-4)
+    np.testing.assert_allclose(kl(posterior, given, given), 0.0, atol=1e-6)
 
 
 def test_goals_are_those_not_entered_until_one_pays():
@@ -53,8 +58,8 @@ def test_goals_are_those_not_entered_until_one_pays():
     assert left[2, number[0, 2]] == 0.0 and left[2].max() == pytest.approx(1 / 20)
     assert left[3, number[1, 2]] == 1.0 and left[3].sum() == 1.0
     log_q = np.log(np.full((1, 21), 1 / 21))
-    assert posterior.kl(left[2:3], log_q)[0] == pytest.approx(np.log(21 / 20))
-    assert posterior.kl(left[3:], log_q)[0] == pytest.approx(np.log(21))
+    assert kl(posterior, left[2:3], log_q)[0] == pytest.approx(np.log(21 / 20), rel=1e-4)
+    assert kl(posterior, left[3:], log_q)[0] == pytest.approx(np.log(21))
 
 
 def test_a_table_s_divergence_is_that_of_normals_and_dirichlets():
@@ -63,14 +68,14 @@ def test_a_table_s_divergence_is_that_of_normals_and_dirichlets():
     seen = mdps(rows([[1], [0]], [[3.0], [0.0]], obs, after, 5), np.arange(2))
     pair = 1
     assert seen.numbers[1, 0, pair] == pytest.approx(2.0)  # (1 + 3) / 2
-    found = seen.kl(seen.numbers[1], seen.prior[None])[0]
+    found = kl(seen, seen.numbers[1], seen.prior[None])[0]
     normal = divergence(stats.norm(2.0, 0.5**0.5), stats.norm(1.0, 1.0), -8, 10)
     alpha = np.ones(10)
     alpha[2] = 2.0
     draws = np.random.default_rng(0).dirichlet(alpha, 200_000)
     ratio = stats.dirichlet(alpha).logpdf(draws.T) - stats.dirichlet(np.ones(10)).logpdf(draws.T)
     assert found == pytest.approx(normal + ratio.mean(), abs=0.01)
-    np.testing.assert_allclose(seen.kl(seen.numbers[0], seen.prior[None]), 0.0, atol=1e-9)
+    np.testing.assert_allclose(kl(seen, seen.numbers[0], seen.prior[None]), 0.0, atol=1e-5)
 
 
 def test_the_best_arm_has_the_values_of_the_dynamic_program():

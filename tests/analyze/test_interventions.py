@@ -25,7 +25,9 @@ AT, H = 4, 3  # the second step of the second episode of three
 def act(agent, model, rows, first=0, last=9):
     """The values of an agent's decisions on given timesteps, `[T, B]`, by acting step by step."""
     memory, values = agent.start(model, rows.valid.shape[1]), []
-    one = jax.jit(lambda *x: agent.act(*x, explore=False, key=jax.random.split(jax.random.key(0), 4)))
+    one = jax.jit(
+        lambda *x: agent.act(*x, explore=False, key=jax.random.split(jax.random.key(0), 4))
+    )
     for t in range(first, last):
         memory, decision = one(model, memory, jax.tree.map(lambda x, t=t: x[t], rows.timestep))
         values.append(np.asarray(decision.value))
@@ -82,7 +84,9 @@ def test_swapped_worlds_are_the_other_task_s_from_then_on(subject_of, worlds, ho
     untouched = subject.roll_out(tasks).rows.flatten_time()
     swapped = Swapped(inner=envs, spec=envs.spec, other=other, at=AT)
     rows = subject.roll_out(tasks, envs=swapped).rows.flatten_time()
-    np.testing.assert_allclose(rows.outcome.reward[:AT], untouched.outcome.reward[:AT], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        rows.outcome.reward[:AT], untouched.outcome.reward[:AT], rtol=1e-4, atol=1e-5
+    )
     for t in range(9):
         x, after = rows.timestep.obs[t, :, 0], rows.outcome.next_obs[t, :, 0]
         push = np.array([0.04, -0.02], np.float32)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from trmrl.analyze._probe import decode
 from trmrl.analyze.exact import EXACT, Choice, Posterior
 from trmrl.analyze.subject import Findings, Subject, panel, replay, sites, some_steps
 from trmrl.nets.network import Model
@@ -117,25 +118,24 @@ def _memories(model: Model, rows: Trajectory, steps: np.ndarray) -> dict[str, np
 
 
 def readable(exact: Posterior, kept: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return how far what is read from each site is from the posterior: nats, `[S, M]`.
+    """Return how far what is decoded from each site is from the posterior: nats, `[S, M]`.
 
-    One probe serves all steps. Also for the prior, and for the mean posterior of each step.
+    One decoder serves all steps. Also for the prior, and for a decoder of the step's number alone.
     """
-    num_steps, num_lanes, num_numbers = exact.numbers.shape
-    fitted, judged = slice(0, num_lanes // 2), slice(num_lanes // 2, None)
-    target = exact.numbers[:, fitted].reshape((-1, num_numbers))
-    truth = exact.numbers[:, judged].reshape((-1, num_numbers))
-    by_step = lambda kl: kl.reshape((num_steps, -1))
-    repeated = np.repeat(
-        exact.encode(exact.numbers[:, fitted].mean(axis=1)), num_lanes - num_lanes // 2, axis=0
-    )
-    found = {
-        PRIOR: by_step(exact.kl(truth, np.broadcast_to(exact.prior, truth.shape))),
-        STEP: by_step(exact.kl(truth, repeated)),
-    }
-    for name, x in kept.items():
-        flat = lambda part, x=x: x[:, part].reshape((-1, x.shape[-1]))
-        found[name] = by_step(exact.kl(truth, exact.fit(flat(fitted), target, flat(judged))))
+    num_steps, num_lanes, _ = exact.numbers.shape
+    half = num_lanes // 2
+    flat = lambda x: x.reshape((-1, x.shape[-1]))
+    target, truth = flat(exact.numbers[:, :half]), flat(exact.numbers[:, half:])
+
+    def judge(given: np.ndarray) -> np.ndarray:
+        kl = exact.kl(jnp.asarray(truth, jnp.float32), jnp.asarray(given, jnp.float32))
+        return np.asarray(kl, np.float64).reshape((num_steps, -1))
+
+    step = np.repeat(np.eye(num_steps)[:, None], num_lanes, axis=1)
+    found = {PRIOR: judge(np.broadcast_to(exact.prior, truth.shape))}
+    for name, x in ({STEP: step} | kept).items():
+        given = decode(flat(x[:, :half]), target, flat(x[:, half:]), exact.kl, exact.prior)
+        found[name] = judge(given)
     return found
 
 

@@ -8,30 +8,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-from scipy.special import betaln, digamma, gammaln
+from jax.scipy.special import betaln, digamma, gammaln
 
-from trmrl.analyze._probe import Rows, multinomial, ridge
+from trmrl.analyze._probe import KL
 from trmrl.envs.grid import MOVES, cells
 from trmrl.envs.tabular import HORIZON, NUM_ACTIONS, NUM_STATES
 from trmrl.references.bandit_optimal import optimal_values
 from trmrl.references.navigation import bayes_optimal_grid
 from trmrl.references.tabular import Belief, plan
-from trmrl.types import EnvSpec, Trajectory
+from trmrl.types import Array, EnvSpec, Trajectory
 
 LOG_RANGE = -2.0, 8.0  # of the logarithms that a probe may give
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """Posteriors before each step, as numbers a probe can have, and how two of them differ."""
+    """Posteriors before each step, as numbers, and how far others are from them.
+
+    `kl(exact, given)` is the divergence of `given` from `exact` `[N, P]`, nats; `given` may be any
+    numbers, as a linear decoder has them.
+    """
 
     numbers: Float[np.ndarray, "T B P"]
-    prior: Float[np.ndarray, " P"]  # as `encode` has it
-    fit: Callable[[Rows, Rows, Rows], Rows]  # a probe: fitted rows, their target, judged rows
-    encode: Callable[[Rows], Rows]  # a mean of numbers, as the probe gives them
-    kl: Callable[[Rows, Rows], Float[np.ndarray, " N"]]  # of what a probe gives from numbers, nats
+    prior: Float[np.ndarray, " P"]  # as `given`
+    kl: KL
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,13 @@ def _before(events: np.ndarray) -> np.ndarray:
     return events.cumsum(axis=0) - events
 
 
-def _beta_kl(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
+def _beta_kl(a: Array, b: Array, c: Array, d: Array) -> Array:
     """Return `KL(Beta(a, b) || Beta(c, d))`, nats."""
     total = (c - a + d - b) * digamma(a + b)
     return betaln(c, d) - betaln(a, b) + (a - c) * digamma(a) + (b - d) * digamma(b) + total
 
 
-def _dirichlet_kl(a: np.ndarray, c: np.ndarray) -> np.ndarray:
+def _dirichlet_kl(a: Array, c: Array) -> Array:
     """Return `KL(Dirichlet(a) || Dirichlet(c))` over the last axis, nats."""
     total = a.sum(axis=-1)
     found = gammaln(total) - gammaln(c.sum(axis=-1)) + (gammaln(c) - gammaln(a)).sum(axis=-1)
@@ -84,12 +87,12 @@ def arms(rows: Trajectory, steps: np.ndarray) -> Posterior:
     success, failure = _arm_counts(rows)
     numbers = np.log1p(np.concatenate([success, failure], axis=-1))[steps]
 
-    def kl(exact: Rows, given: Rows) -> Float[np.ndarray, " N"]:
-        a, b = np.split(np.exp(exact), 2, axis=1)
-        c, d = np.split(np.exp(np.clip(given, *LOG_RANGE)), 2, axis=1)
+    def kl(exact: Array, given: Array) -> Array:
+        a, b = jnp.split(jnp.exp(exact), 2, axis=1)
+        c, d = jnp.split(jnp.exp(jnp.clip(given, *LOG_RANGE)), 2, axis=1)
         return _beta_kl(a, b, c, d).sum(axis=1)
 
-    return Posterior(numbers, np.zeros(numbers.shape[-1]), ridge, lambda x: x, kl)
+    return Posterior(numbers, np.zeros(numbers.shape[-1]), kl)
 
 
 def best_arm(spec: EnvSpec, rows: Trajectory) -> Choice:
@@ -118,13 +121,12 @@ def goals(rows: Trajectory, steps: np.ndarray) -> Posterior:
     left = _open_goals(rows)[steps].astype(np.float64)
     numbers = left / left.sum(axis=-1, keepdims=True)
 
-    def kl(exact: Rows, given: Rows) -> Float[np.ndarray, " N"]:
-        log_p = np.log(np.maximum(exact, 1e-300))
-        return np.sum(np.where(exact > 0, exact * (log_p - given), 0.0), axis=1)
+    def kl(exact: Array, given: Array) -> Array:
+        log_p = jnp.log(jnp.maximum(exact, 1e-30))
+        away = exact * (log_p - jax.nn.log_softmax(given))
+        return jnp.sum(jnp.where(exact > 0, away, 0.0), axis=1)
 
-    encode = lambda x: np.log(np.maximum(x, 1e-6))
-    prior = np.full(numbers.shape[-1], -np.log(numbers.shape[-1]))
-    return Posterior(numbers, prior, multinomial, encode, kl)
+    return Posterior(numbers, np.zeros(numbers.shape[-1]), kl)
 
 
 def best_move(spec: EnvSpec, rows: Trajectory) -> Choice:
@@ -200,19 +202,20 @@ def mdps(rows: Trajectory, steps: np.ndarray) -> Posterior:
     ]  # fmt: skip
     numbers = np.stack([np.concatenate(rows_of(one), axis=1) for one in _tables(rows, steps)])
 
-    def kl(exact: Rows, given: Rows) -> Float[np.ndarray, " N"]:
-        logs = np.clip(given[:, _PAIRS:], *LOG_RANGE)
-        precision, others = np.exp(exact[:, _PAIRS : 2 * _PAIRS]), np.exp(logs[:, :_PAIRS])
+    def kl(exact: Array, given: Array) -> Array:
+        logs = jnp.clip(given[:, _PAIRS:], *LOG_RANGE)
+        precision, others = jnp.exp(exact[:, _PAIRS : 2 * _PAIRS]), jnp.exp(logs[:, :_PAIRS])
         away = (exact[:, :_PAIRS] - given[:, :_PAIRS]) ** 2
         ratio = others / precision
-        normal = 0.5 * (ratio - np.log(ratio) - 1.0 + away * others)
+        normal = 0.5 * (ratio - jnp.log(ratio) - 1.0 + away * others)
         shape = len(exact), _PAIRS, NUM_STATES
-        alpha = np.exp(exact[:, 2 * _PAIRS :]).reshape(shape)
-        return (normal + _dirichlet_kl(alpha, np.exp(logs[:, _PAIRS:]).reshape(shape))).sum(axis=1)
+        alpha = jnp.exp(exact[:, 2 * _PAIRS :]).reshape(shape)
+        given_alpha = jnp.exp(logs[:, _PAIRS:]).reshape(shape)
+        return (normal + _dirichlet_kl(alpha, given_alpha)).sum(axis=1)
 
     prior = np.zeros(numbers.shape[-1])
     prior[:_PAIRS] = 1.0
-    return Posterior(numbers, prior, ridge, lambda x: x, kl)
+    return Posterior(numbers, prior, kl)
 
 
 def planned_action(spec: EnvSpec, rows: Trajectory) -> Choice:

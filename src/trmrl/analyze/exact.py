@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 from jax.scipy.special import betaln, digamma, gammaln
+from jaxtyping import Float
 
 from trmrl.analyze._probe import KL
 from trmrl.envs.grid import MOVES, cells

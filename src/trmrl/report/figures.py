@@ -116,6 +116,8 @@ def _plain(value: Any) -> Any:
 
 def _figure(fields: dict[str, Any]) -> Figure:
     kind = KINDS[fields.pop("kind")]
+    for name in {"limits", "first"} & set(fields):
+        fields[name] = None if fields[name] is None else tuple(fields[name])
     if kind is Panel:
         fields["series"] = [Series(**_arrays(one)) for one in fields["series"]]
         fields["legend"] = [tuple(entry) for entry in fields["legend"]]

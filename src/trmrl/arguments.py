@@ -83,6 +83,21 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Analyze:
+    """Look inside a trained agent: memories, attention, interventions, consensus, belief.
+
+    What is found is written into the run folder, and shown in its report.
+    """
+
+    run: RunPath
+    only: tuple[str, ...] = ()  # of the analyses; default all of them
+    num_tasks: int = 200
+    at: int | None = None  # step of the trial at which interventions begin; default near its middle
+    seed: int = 0  # of tasks and worlds
+    trust: bool = False  # import the code that somebody else's run names as its world
+
+
+@dataclass(frozen=True)
 class Reference:
     """Measure what classical and exact strategies earn in a world."""
 
@@ -123,6 +138,7 @@ KINDS = {
     "sweep": Sweep,
     "evaluate": Evaluate,
     "report": Report,
+    "analyze": Analyze,
     "reference": Reference,
     "check": Check,
     "envs": Envs,

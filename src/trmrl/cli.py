@@ -18,6 +18,7 @@ from rich.table import Table
 
 from trmrl.arguments import (
     KINDS,
+    Analyze,
     Bench,
     Check,
     Envs,
@@ -211,6 +212,35 @@ def _print_report(runs: list[Any], out: Path, episodes: Any = None) -> None:
     _print(f"wrote {picture}")
 
 
+def _analyze(args: list[str]) -> None:
+    options = parse(Analyze, args, "analyze")
+    from trmrl.analyze.menu import ANALYSES, analyze
+    from trmrl.analyze.subject import restore_subject
+    from trmrl.report.figures import ANALYSIS
+    from trmrl.run import Run
+
+    for name in options.only:
+        if name not in ANALYSES:
+            near = difflib.get_close_matches(name, ANALYSES, n=2) or list(ANALYSES)
+            raise TrmrlError(f"unknown analysis {name!r}: did you mean {', '.join(near)}?")
+    if options.num_tasks < 2:
+        raise TrmrlError(f"--num-tasks is {options.num_tasks}, expected 2 or more")
+    if not 0 <= options.seed < 2**32:
+        raise TrmrlError(f"--seed is {options.seed}, expected 0 to 2**32 - 1")
+    run = Run.open(options.run)
+    fields = {"num_tasks": options.num_tasks, "seed": options.seed, "at": options.at}
+    subject = restore_subject(run, trust=options.trust, **fields)
+    last = subject.envs.spec.trial_length - 1
+    if options.at is not None and not 0 <= options.at <= last:
+        raise TrmrlError(f"--at is {options.at}, expected a step of the trial, 0 to {last}")
+
+    def show(name: str, lines: list[str]) -> None:
+        _print("\n".join([name, *(f"  {line}" for line in lines)]))
+
+    analyze(subject, run, options.only, show)
+    _print(f"wrote {run.path / ANALYSIS}")
+
+
 def _reference(args: list[str]) -> None:
     options = parse(Reference, args, "reference")
     from trmrl.references import reference
@@ -281,6 +311,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "sweep": _sweep,
     "evaluate": _evaluate,
     "report": _report,
+    "analyze": _analyze,
     "reference": _reference,
     "check": _check,
     "envs": _envs,

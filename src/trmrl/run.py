@@ -6,6 +6,7 @@
     events.out.*       the same for TensorBoard
     checkpoint.npz     the newest TrainState, replaced atomically
     evaluations/       one JSON file per evaluation
+    analysis/          what `trmrl analyze` found, by analysis: JSON, npz, PNG and CSV
     lock               held by the process that trains in the folder; empty
 
 Read and written without pickle.

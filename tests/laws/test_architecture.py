@@ -43,6 +43,10 @@ ROOMS = {
     "references/": ("types.py", "envs/", "ops/"),
     "check.py": ("types.py", "envs/", "ops/"),
     "report/": ("types.py", "run.py", "ops/"),
+    "analyze/": (
+        "types.py", "agents/base.py", "envs/", "nets/", "ops/", "run.py", "trial.py", "train.py",
+        "references/", "report/",
+    ),
     "watch/": ("types.py", "run.py"),
 }  # fmt: skip
 SHELLS = (

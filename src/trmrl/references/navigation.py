@@ -1,6 +1,7 @@
 """What rules that know the goal earn in rooms and as point robots, and GridNavi's best return."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,12 @@ def walk_around(env_state: PointState, key: PRNGKey) -> Float[Array, "B 2"]:
     return jnp.where(there, 0.0, (ahead - env_state.position) / STEP)
 
 
-def bayes_optimal_grid(size: int, horizon: int, num_episodes: int) -> float:
+def bayes_optimal_grid(
+    size: int,
+    horizon: int,
+    num_episodes: int,
+    visit: Callable[[int, Float[np.ndarray, "C Q"]], None] = lambda t, arrive: None,
+) -> float:
     """Return the greatest expected total reward of a GridNavi trial, by dynamic programming.
 
     A belief is the set of cells where the goal may still be, as bits of a number: the prior is
@@ -60,6 +66,10 @@ def bayes_optimal_grid(size: int, horizon: int, num_episodes: int) -> float:
     reward summed over the goals of the belief, all equally likely; it is worked out backwards, over
     every cell and every belief, from the end of the trial. Once the goal is found, the shortest way
     to it is best from then on. At size 5 this takes a minute or more of processor time, and 0.5 GB.
+
+    `visit(t, arrive)` is called for every step of the trial, last first, where `arrive[cell,
+    belief]` is the worth of stepping onto a cell there. Cells count along y first; a belief is
+    that before the step, and the array is written again after the call.
     """
     cells = [(x, y) for x in range(size) for y in range(size)]
     goals = [cell for cell in cells if max(cell) > 1]
@@ -77,6 +87,7 @@ def bayes_optimal_grid(size: int, horizon: int, num_episodes: int) -> float:
                 after = (num_episodes - episode) * _found(sum(cell), horizon)
                 found = horizon - step + 1 + after
                 _arrive(arrive[index[cell]], worth[index[cell]], candidates, bit.get(cell), found)
+            visit((episode - 1) * horizon + step - 1, arrive)
             for cell in cells:
                 near = [index[other] for other in cells if _is_near(cell, other)]
                 np.maximum.reduce(arrive[near], axis=0, out=worth[index[cell]])

@@ -28,11 +28,12 @@ from trmrl.report.experiments import (
     experiments,
     with_interval,
 )
+from trmrl.report.figures import ANALYSIS, Figure, read_figures
 from trmrl.report.markup import Table
-from trmrl.report.panels import Panel, panels, profile_panel, task_panels
+from trmrl.report.panels import panels, profile_panel, task_panels
 from trmrl.report.table import table
 from trmrl.run import Run
-from trmrl.types import TrmrlError
+from trmrl.types import TrmrlError, replace
 
 # Eight colors that differ in any common kind of color vision (Okabe and Ito, 2008), for light and
 # for dark paper.
@@ -77,26 +78,43 @@ def write_page(runs: list[Run], path: str | Path, episodes: Episodes | None = No
     groups = experiments(logged)
     figures = [*panels(groups, episodes), *task_panels(groups), profile_panel(groups)]
     figures = [panel for panel in figures if panel.series]
+    inside = [figure for run in logged for figure in _analyzed(run)]
     try:
-        page = _page(logged, groups, figures, episodes)
-        folder = path.with_name(f"{path.stem}-figures")
-        folder.mkdir(parents=True, exist_ok=True)
-        for panel in figures:
-            name = _file_name(panel.name)
-            (folder / f"{name}.csv").write_text(panel.table().csv(), encoding="utf-8")
-            (folder / f"{name}.png").write_bytes(_picture(panel, LIGHT, "png"))
+        page = _page(logged, groups, figures, inside, episodes)
+        draw_beside(path.with_name(f"{path.stem}-figures"), [*figures, *inside])
         path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise TrmrlError(f"cannot write {path}: {error}") from error
     return path
 
 
+def draw_beside(folder: Path, figures: Sequence[Figure]) -> None:
+    """Write every figure into a folder, as PNG and as CSV; raises `OSError`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for figure in figures:
+        name = _file_name(figure.name)
+        (folder / f"{name}.csv").write_text(figure.table().csv(), encoding="utf-8")
+        (folder / f"{name}.png").write_bytes(_picture(figure, LIGHT, "png"))
+
+
+def _analyzed(run: Run) -> list[Figure]:
+    """Return what `trmrl analyze` drew of a run, under the run's name."""
+    name = run.path.resolve().name
+    return [
+        replace(figure, name=f"{name}-{figure.name}", title=f"{name}: {figure.title}")
+        for figure in read_figures(run.path / ANALYSIS)
+    ]
+
+
 def _page(
-    runs: list[Run], groups: list[Experiment], figures: list[Panel], episodes: Episodes | None
+    runs: list[Run],
+    groups: list[Experiment],
+    figures: Sequence[Figure],
+    inside: Sequence[Figure],
+    episodes: Episodes | None,
 ) -> str:
     envs = sorted({experiment.env for experiment in groups})
     title = f"{', '.join(experiment.label for experiment in groups)} on {', '.join(envs)}"
-    pictures = "\n".join(map(_figure, figures))
     sections = [
         ("What was run", [_runs_table(groups), _settings_table(groups)]),
         ("Scores over seeds", [aggregate_table(runs), *_grids(groups)]),
@@ -105,7 +123,7 @@ def _page(
         ("Every evaluation", [table(runs)] if _is_evaluated(groups) else []),
     ]
     body = [f"<h1>{html.escape(title)}</h1>", _section(*sections[0])]
-    body += [f'<h2>Figures</h2>\n<div class="figures">\n{pictures}\n</div>']
+    body += [_gallery("Figures", figures), _gallery("Inside the agents", inside)]
     body += [_section(*section) for section in sections[1:]]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -114,6 +132,12 @@ def _page(
         '<link rel="icon" href="data:,">\n'  # or browsers ask for one, and log that there is none
         f"<style>{STYLE}</style>\n</head>\n<body>\n{''.join(body)}\n</body>\n</html>\n"
     )
+
+
+def _gallery(title: str, figures: Sequence[Figure]) -> str:
+    """Return a heading and the figures; nothing where there are none."""
+    pictures = "\n".join(map(_figure, figures))
+    return f'<h2>{title}</h2>\n<div class="figures">\n{pictures}\n</div>' if figures else ""
 
 
 def _section(title: str, tables: Sequence[Table]) -> str:
@@ -205,7 +229,7 @@ def _grids(groups: list[Experiment]) -> list[Table]:
     return [Table([down, *names], rows)]
 
 
-def _figure(panel: Panel) -> str:
+def _figure(panel: Figure) -> str:
     """Return a figure twice, on light and on dark paper; the page's style shows one of them."""
     light, dark = (_picture(panel, colors, "svg").decode() for colors in (LIGHT, DARK))
     light, dark = (picture[picture.index("<svg") :] for picture in (light, dark))
@@ -216,7 +240,7 @@ def _figure(panel: Panel) -> str:
     )
 
 
-def _picture(panel: Panel, colors: list[str], kind: str) -> bytes:
+def _picture(panel: Figure, colors: list[str], kind: str) -> bytes:
     """Return a panel drawn alone, as SVG without a background, or as PNG on white."""
     import matplotlib
 

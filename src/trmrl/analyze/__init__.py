@@ -1,0 +1,1 @@
+"""Looking inside trained agents: `trmrl analyze RUN`. Begin with `menu.py`."""

@@ -1,0 +1,40 @@
+"""Principal components against NumPy's eigenvectors, and a probe that must find the task."""
+
+import numpy as np
+import pytest
+
+from trmrl.analyze.latents import latents, pca
+from trmrl.types import TrmrlError
+
+
+def test_pca_is_the_eigenvectors_of_the_covariance():
+    noise = np.random.default_rng(0)
+    rows = noise.normal(size=(40, 5)) @ noise.normal(size=(5, 5)) + 3.0
+    scores, share = pca(rows, 3)
+    values, vectors = np.linalg.eigh(np.cov(rows.T))
+    expected = (rows - rows.mean(axis=0)) @ vectors[:, ::-1][:, :3]
+    np.testing.assert_allclose(np.abs(scores), np.abs(expected), atol=1e-9)
+    np.testing.assert_allclose(share, values[::-1][:3] / values.sum())
+    assert (scores[np.abs(scores).argmax(axis=0), range(3)] > 0).all()
+
+
+@pytest.mark.parametrize("core", ["window", "gru"])
+def test_what_can_be_read_of_the_task(subject_of, worlds, core):
+    """The start of an episode is observed at once; nothing of the current is, at the first step."""
+    found = latents(subject_of(core, worlds(), 60))
+    probes = found.numbers["r_squared"]
+    assert found.numbers["steps"][0] == 0 and found.numbers["num_tasks"] == 60
+    layers = ["layer 1"] if core == "gru" else ["layer 1", "layer 2"]
+    assert list(probes) == ["embedding", *layers]
+    last = probes[layers[-1]]
+    assert last["ci95_low"][-1] <= last["mean"][-1] <= last["ci95_high"][-1] <= 1.0
+    assert last["mean"][3] > last["mean"][0] + 0.1  # currents show once they have pulled
+    assert found.arrays["memory/layer 1"].shape == (len(found.numbers["steps"]), 60, 8)
+    names = [figure.name for figure in found.figures]
+    assert names[:3] == ["probes", "pca-embedding", "pca-layer 1"]
+    assert len(found.figures[1].x) == 60
+
+
+def test_too_few_tasks_are_one_line(subject_of, worlds):
+    with pytest.raises(TrmrlError, match="4 distinct tasks, a probe needs 10 or more"):
+        latents(subject_of("gru", worlds(), 4))

@@ -1,0 +1,52 @@
+"""What is replayed is what happened."""
+
+import jax
+import numpy as np
+import pytest
+
+from trmrl.analyze.subject import replay, sites, some_steps, task_numbers
+
+
+@pytest.mark.parametrize("core", ["window", "trial-transitions", "gtrxl", "gru"])
+@pytest.mark.parametrize("host", [False, True])
+def test_a_replay_gives_the_features_that_were_acted_on(subject_of, worlds, core, host):
+    """The policy on the replayed feature has the very log probabilities of the trial."""
+    subject = subject_of(core, worlds(host=host))
+    trial = subject.roll_out(subject.tasks(4), explore=True)
+    rows = trial.rows.flatten_time()
+    assert not rows.valid.all()  # some episode ended early
+    network = subject.model.network
+    feature = replay(subject.model, trial.rows, lambda record, feature: feature)
+    log_prob = network.policy(feature).log_prob(rows.decision.action)
+    np.testing.assert_allclose(
+        np.asarray(log_prob)[rows.valid], rows.decision.log_prob[rows.valid], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_sites_are_the_embedding_and_every_layer(subject_of, worlds):
+    subject = subject_of("window", worlds())
+    trial = subject.roll_out(subject.tasks(2))
+    kept = replay(subject.model, trial.rows, lambda record, feature: (sites(record), feature))
+    found, feature = kept
+    assert list(found) == ["embedding", "layer 1", "layer 2"]
+    np.testing.assert_array_equal(found["layer 2"], feature)
+
+
+def test_numbers_of_tasks_leave_out_what_is_the_same():
+    tasks = {"goal": np.array([[0.0, 1.0], [0.0, 2.0]]), "wall": np.ones(2), "x": np.arange(2)}
+    found = task_numbers(tasks)
+    assert list(found) == ["goal[1]", "x"]
+    np.testing.assert_array_equal(found["goal[1]"], [1.0, 2.0])
+
+
+def test_some_steps_are_the_first_and_the_last():
+    np.testing.assert_array_equal(some_steps(5), np.arange(5))
+    steps = some_steps(400)
+    assert steps[0] == 0 and steps[-1] == 399 and len(steps) < 40
+    assert set(range(5)) <= set(steps.tolist())
+
+
+def test_the_same_tasks_every_time(subject_of, worlds):
+    subject = subject_of("gru", worlds())
+    one, other = subject.tasks(3), subject.tasks(3)
+    jax.tree.map(np.testing.assert_array_equal, one, other)

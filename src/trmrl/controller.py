@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from trmrl.agents.base import AbstractAgent
+from trmrl.pretrained import find_agent
 from trmrl.run import Run
-from trmrl.train import restore
+from trmrl.train import restore_model
 from trmrl.trial import compiled_act, compiled_adapt
 from trmrl.types import Decision, EnvSpec, Outcome, Timestep, Trajectory, TrmrlError
 
@@ -125,13 +126,11 @@ class Controller:
 def load(
     path: str | Path, *, explore: bool = False, seed: int = 0, trust: bool = False
 ) -> Controller:
-    """Return the trained agent of a run folder, ready to act.
+    """Return the trained agent of a run folder, of an export or of `pretrained/`, ready to act.
 
     Its actions are the policy's mode, or samples drawn with `seed` if `explore`. Raises
     `TrmrlError` if the folder holds no run or no checkpoint that fits it, or if it is somebody
     else's and names code to import, unless `trust`.
     """
-    config, envs, train_state = restore(Run.open(path), trust=trust)
-    return Controller(
-        config.agent, train_state.learner.model, envs.spec, explore=explore, seed=seed
-    )
+    config, envs, model = restore_model(Run.open(find_agent(path)), trust=trust)
+    return Controller(config.agent, model, envs.spec, explore=explore, seed=seed)

@@ -102,10 +102,23 @@ class Lanes:
         self.qpos, self.qvel = batch.bind("qpos"), batch.bind("qvel")
         # Computed fields read zero if bound after the call.
         self.computed = {field: batch.bind(field) for field in computed}
-        for field, factor in scaled.items():
-            batch.expand(field)[:] = getattr(self.model, field) * factor
         if scaled:
-            batch.set_const()
+            self._scale(scaled)
+
+    def _scale(self, scaled: Factors) -> None:
+        for field, factor in scaled.items():
+            self._batch.expand(field)[:] = getattr(self.model, field) * factor
+        self._batch.set_const()
+
+    def scale(self, factors: Callable[[mujoco.MjModel], Factors]) -> None:
+        """Replace the factors by others on the same fields; no bit of the state changes."""
+        scaled = factors(self.model)
+        if scaled:
+            saved = self.save()
+            self._scale(scaled)  # which leaves the initial state behind
+            self.restore(saved)
+            self._batch.forward()  # computed fields; and the warm start, which is restored
+            self.restore(saved)
 
     def elapsed(self) -> Int[np.ndarray, " B"]:
         """Return how many steps each lane has taken since its reset."""

@@ -27,6 +27,7 @@ from trmrl.types import (
     PRNGKey,
     Task,
     TrmrlError,
+    replace,
 )
 
 # Of the lanes of an episode, the share that may diverge (and one lane always may). A few are the
@@ -203,6 +204,12 @@ class MujocoEnvs(AbstractEnvs):
                 f"{self.spec.name}: {total} of {num_lanes} lanes diverged in one episode, "
                 f"expected at most {MAX_DIVERGED:.0%}"
             )
+
+    def change_task(self, env_state: Episode, tasks: Task) -> Episode:
+        """Return the handle with other tasks: other rewards, and another model where it is one."""
+        tasks = jax.tree.map(np.asarray, tasks)
+        env_state.lanes.scale(lambda model: self.factors(model, tasks))
+        return replace(env_state, tasks=tasks)
 
     def view(self, env_state: Episode) -> Float[np.ndarray, "B nq"]:
         """Return a copy of `qpos`."""

@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from trmrl.envs.base import HOST, AbstractEnvs, Driver
-from trmrl.envs.mujoco._batch import Factors, Lanes
+from trmrl.envs.mujoco._batch import Factors, Lanes, load_model
+from trmrl.envs.mujoco.geometry import Figure
 from trmrl.types import (
     Array,
     Continuous,
@@ -210,6 +211,15 @@ class MujocoEnvs(AbstractEnvs):
         tasks = jax.tree.map(np.asarray, tasks)
         env_state.lanes.scale(lambda model: self.factors(model, tasks))
         return replace(env_state, tasks=tasks)
+
+    @property
+    def step_seconds(self) -> float:
+        """How long a step is, in the world's time."""
+        return self.robot.frame_skip * load_model(self.robot.file).opt.timestep
+
+    def figure(self) -> Figure:
+        """Return what the robot looks like; `view` is what it is placed by."""
+        return Figure(load_model(self.robot.file))
 
     def view(self, env_state: Episode) -> Float[np.ndarray, "B nq"]:
         """Return a copy of `qpos`."""

@@ -39,11 +39,17 @@ ROOMS = {
         "types.py", "agents/", "envs/", "trial.py", "evaluate.py", "run.py", "config.py",
         "recipes/", "train.py",
     ),
-    "controller.py": ("types.py", "agents/base.py", "run.py", "train.py", "trial.py"),
+    "pretrained/": ("types.py",),
+    "controller.py": (
+        "types.py", "agents/base.py", "run.py", "train.py", "trial.py", "pretrained/",
+    ),
     "references/": ("types.py", "envs/", "ops/"),
     "check.py": ("types.py", "envs/", "ops/"),
     "report/": ("types.py", "run.py", "ops/"),
-    "watch/": ("types.py", "run.py"),
+    "watch/": (
+        "types.py", "envs/", "run.py", "train.py", "controller.py", "pretrained/",
+    ),
+    "export.py": ("types.py", "run.py", "train.py", "config.py", "recipes/", "report/"),
 }  # fmt: skip
 SHELLS = (
     "cli.py",
@@ -59,6 +65,7 @@ IN_THEIR_ROOM = {
     "metaworld": ("envs/metaworld/",),
     "ray": ("launch.py",),
     "tyro": ("arguments.py",),
+    "viser": ("watch/page.py",),
 }
 BANNED = {"done", "info", "hstate", "rng", "utils", "helpers", "common", "misc"}
 # Metaphors, as names or in text: rollout, agent, gradient, prediction and non-finite are the words.

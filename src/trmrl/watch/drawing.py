@@ -97,6 +97,7 @@ class Drawing:
     paint: Callable[[Canvas, Session], None]
     rate: float
     readings: Callable[[Session], dict[str, float]] = lambda session: {}  # what a caption adds
+    figure: Any = None  # the solids of a robot, for who can show them in space
 
 
 def drawing_of(envs: AbstractEnvs) -> Drawing:
@@ -117,7 +118,7 @@ def innermost(envs: AbstractEnvs) -> Any:
 def picture(
     session: Session, drawing: Drawing, size: tuple[int, int], *, caption: bool = True
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Return what a session looks like now, with and, if `caption`, its numbers and its rewards so far."""
+    """Return what a session looks like now; with `caption`, its numbers and rewards too."""
     canvas = Canvas(*size)
     drawing.paint(canvas, session)
     if caption:
@@ -164,7 +165,7 @@ class Robot:
 
     def drawing(self) -> Drawing:
         """Return how these are shown: in real time, with the speed of the first body."""
-        return Drawing(self.paint, 1.0 / self._dt, self.readings)
+        return Drawing(self.paint, 1.0 / self._dt, self.readings, self.figure)
 
     def readings(self, session: Session) -> dict[str, float]:
         """Return the speed along x (m/s) over the last step."""

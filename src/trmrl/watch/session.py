@@ -3,6 +3,7 @@
 What a page or a video shows is read from here; nothing is drawn here.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from trmrl.envs.base import AbstractEnvs, keys_for, task_rows
 from trmrl.pretrained import find_agent
 from trmrl.run import Run
 from trmrl.train import restore_model
-from trmrl.types import Task, TrmrlError
+from trmrl.types import Task, TrmrlError, base_name
 
 
 class Session:
@@ -66,7 +67,7 @@ class Session:
             episode_start=self.t == 0,
             final_obs=self._final_obs,
         )
-        self._env_state, outcome = self._step(self._env_state, action[None])
+        self._env_state, outcome = self._step(self._env_state, np.asarray(action)[None])
         self.action, self.t = action, self.t + 1
         self.rewards.append(float(outcome.reward[0]))
         self._obs = self._final_obs = np.asarray(outcome.next_obs[0])
@@ -102,16 +103,31 @@ class Session:
         self.views.append(row)
 
 
-def open_session(
-    name: str | Path, task: Task | None = None, *, seed: int = 0, trust: bool = False
-) -> Session:
+def open_sessions(
+    names: Sequence[str | Path], *, seed: int = 0, trust: bool = False
+) -> list[Session]:
+    """Return sessions on the same task, one or two of them, that begin in the same state.
+
+    Raises `TrmrlError` on another number of them, and unless all are of one world; an oracle's is
+    that of its agent too.
+    """
+    if not 1 <= len(names) <= 2:
+        raise TrmrlError(f"watch {len(names)} runs? expected one or two")
+    sessions = [open_session(name, seed=seed, trust=trust) for name in names]
+    worlds = {base_name(session.spec.name) for session in sessions}
+    if len(worlds) > 1:
+        raise TrmrlError(f"runs of {' and '.join(sorted(worlds))} have no task in common")
+    return sessions
+
+
+def open_session(name: str | Path, *, seed: int = 0, trust: bool = False) -> Session:
     """Return a session of a run folder, of an export or of an agent that comes with the library.
 
-    The first task, unless given, is drawn from the test split with `seed`. Raises as `trmrl.load`.
+    The first task is drawn from the test split with `seed`. Raises as `trmrl.load`.
     """
     path = find_agent(name)
     config, envs, model = restore_model(Run.open(path), trust=trust)
     controller = Controller(config.agent, model, envs.spec, explore=False, seed=seed)
-    if task is None:
-        task = envs.sample_tasks("test", 1, key=jax.random.key(seed))
+    split = "test" if "test" in envs.spec.splits else envs.spec.splits[0]
+    task = envs.sample_tasks(split, 1, key=jax.random.key(seed))
     return Session(path.name, envs, controller, task, seed)

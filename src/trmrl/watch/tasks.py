@@ -1,5 +1,6 @@
 """A hidden task as a row of numbers that a person can set."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,15 @@ def write_numbers(task: Task, numbers: list[float]) -> Task:
         for part, leaf in zip(parts, leaves, strict=True)
     ]
     return treedef.unflatten(written)
+
+
+def read_tasks(task: Task, numbers: Sequence[float]) -> list[Task]:
+    """Return tasks like `task`, given one after the other; raises `TrmrlError` on a rest."""
+    size = len(read_numbers(task))
+    if len(numbers) % size:
+        raise TrmrlError(f"--tasks has {len(numbers)} numbers, expected {size} for each task")
+    starts = range(0, len(numbers), size)
+    return [write_numbers(task, list(numbers[start : start + size])) for start in starts]
 
 
 def describe_numbers(envs: AbstractEnvs) -> list[Number]:

@@ -15,11 +15,11 @@ _FIRST_HIDDEN_GROUP = 3  # of geoms: MuJoCo's own viewers leave these out, unles
 
 @dataclass(frozen=True)
 class Solid:
-    """A convex body in its own frame: corners in meters, triangles of them, and red, green, blue."""
+    """A convex body in its own frame: corners in meters, triangles of them, and its color."""
 
     vertices: Float[np.ndarray, "V 3"]
     faces: Int[np.ndarray, "F 3"]  # counterclockwise from outside
-    color: tuple[int, int, int]  # 0 to 255
+    color: tuple[int, int, int]  # red, green, blue, 0 to 255
 
 
 class Figure:
@@ -27,8 +27,12 @@ class Figure:
 
     def __init__(self, model: mujoco.MjModel) -> None:
         self._model, self._data = model, mujoco.MjData(model)
-        corners = {geom: _corners(model, geom) for geom in range(model.ngeom)}
-        self._geoms = [geom for geom, points in corners.items() if points is not None]
+        corners = {
+            geom: points
+            for geom in range(model.ngeom)
+            if (points := _corners(model, geom)) is not None
+        }
+        self._geoms = list(corners)
         colors = (255 * model.geom_rgba[:, :3]).astype(int).tolist()
         self.solids = [_solid(corners[geom], colors[geom]) for geom in self._geoms]
         position, rotation = self.place(model.qpos0)

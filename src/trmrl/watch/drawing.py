@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.spatial import ConvexHull
 
 from trmrl.envs.base import AbstractEnvs
-from trmrl.envs.grid import MOVES
+from trmrl.envs.recipe_room import SIZE as ROOM_SIZE
 from trmrl.watch.session import Session
 
 PAPER, INK, FAINT = (250, 249, 246), (40, 40, 40), (214, 211, 204)
@@ -34,8 +34,8 @@ class Canvas:
         self._pen = ImageDraw.Draw(self._image)
         self.frame((0.0, 0.0), (1.0, 1.0))
 
-    def frame(self, low: tuple[float, float], high: tuple[float, float]) -> None:
-        """Fit the rectangle from `low` to `high` (x, y) into the picture."""
+    def frame(self, low: Any, high: Any) -> None:
+        """Fit the rectangle between two corners (x, y) into the picture."""
         (width, height), (x, y) = self._image.size, np.subtract(high, low)
         self._scale = min(width / x, height / y)
         self._middle = np.add(low, high) / 2
@@ -224,8 +224,7 @@ def paint_grid(canvas: Canvas, session: Session) -> None:
 def paint_rules(canvas: Canvas, session: Session) -> None:
     """Draw a room of things: those that lie there by number, and in the agent what it carries."""
     state = session.views[-1]
-    size = 1 + int(np.abs(MOVES).max()) * 4
-    _cells(canvas, size)
+    _cells(canvas, ROOM_SIZE)
     for kind in np.flatnonzero(state.lies):
         canvas.disc(state.place[kind], 0.4, THINGS[kind])
         canvas.write(state.place[kind], str(kind))
@@ -273,14 +272,19 @@ def paint_tabular(canvas: Canvas, session: Session) -> None:
 
 
 def paint_numbers(canvas: Canvas, session: Session) -> None:
-    """Draw the numbers of a view as bars, around zero."""
-    leaves = jax.tree.leaves(session.views[-1])
-    row = np.concatenate([np.ravel(leaf).astype(float) for leaf in leaves])
-    reach = max(float(np.abs(row).max(initial=0.0)), 1e-9)
+    """Draw the numbers of a view as bars around zero, as high as they were in this episode."""
+    rows = np.array([_flatten(view) for view in session.views])
+    reach = max(float(np.abs(rows).max(initial=0.0)), 1e-9)
+    row = rows[-1]
     canvas.frame((-1.0, -1.2), (max(len(row), 1), 1.8))
     for i, value in enumerate(row / reach):
         canvas.bar((i - 0.4, min(value, 0.0)), (i + 0.4, max(value, 0.0)), AGENT)
     canvas.line([(-0.6, 0.0), (len(row) - 0.4, 0.0)], INK)
+
+
+def _flatten(view: Any) -> Float[np.ndarray, " N"]:
+    leaves = [np.ravel(leaf).astype(float) for leaf in jax.tree.leaves(view)]
+    return np.concatenate(leaves) if leaves else np.zeros(0)
 
 
 DRAWINGS = {

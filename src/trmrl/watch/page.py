@@ -55,7 +55,8 @@ def serve(
         ready(f"http://{HOST}:{port}")
         page.run()
     finally:
-        server.stop()
+        with contextlib.redirect_stdout(io.StringIO()):
+            server.stop()
 
 
 def _free_port(port: int) -> int:
@@ -123,9 +124,7 @@ class Page:
             ]
             for slider in self._sliders:
                 self._on(slider, self._read_sliders)
-            splits = first.spec.splits
-            self._split = gui.add_dropdown("split", splits, initial_value=splits[-1])
-            self._split.value = "test" if "test" in splits else splits[0]
+            self._split = gui.add_dropdown("split", first.spec.splits)
             self._on(gui.add_button("Draw another task"), self._draw_task)
 
     def _on(self, control: Any, action: Callable[[], None]) -> None:
@@ -172,7 +171,7 @@ class Page:
         self._draw()
 
     def _read_sliders(self) -> None:
-        self._change_task([slider.value for slider in self._sliders])
+        self._change_task([float(slider.value) for slider in self._sliders])
 
     def _draw_task(self) -> None:
         self._num_draws += 1

@@ -1,0 +1,81 @@
+"""A session goes through the trials that `run_trial` does, and its task may change on the way."""
+
+import jax
+import numpy as np
+import pytest
+
+from trmrl.run import Run
+from trmrl.train import restore_model
+from trmrl.trial import run_trial
+from trmrl.types import TrmrlError
+from trmrl.watch.session import Session, open_session, open_sessions
+
+
+@pytest.fixture(scope="module")
+def on_drift(save_run):
+    return save_run("host-drift", "trial-short")
+
+
+@pytest.mark.parametrize("lane", [0, 2])
+def test_it_is_a_trial_step_by_step(on_drift, currents, lane):
+    """Episodes end by the clock or early; what led to them is not forgotten."""
+    config, envs, model = restore_model(Run(on_drift))
+    task = currents([lane])
+    trial = run_trial(config.agent, model, envs, task, explore=False, key=jax.random.key(3))
+    rows = jax.tree.map(lambda x: np.asarray(x)[:, :, 0], trial.rows)
+    session = open_session(on_drift)
+    session.new_trial(task)
+    places = []
+    for k, t in zip(*np.nonzero(rows.valid), strict=True):
+        assert not session.is_over
+        session.step()
+        assert (session.episode, session.t) == (k, t + 1)
+        np.testing.assert_array_equal(session.action, rows.decision.action[k, t])
+        assert len(session.views) == t + 2
+        places.append(session.views[-1])
+    assert session.is_over and rows.valid.sum() == (12 if lane == 0 else len(places))
+    np.testing.assert_array_equal(session.rewards, rows.outcome.reward[rows.valid])
+    np.testing.assert_array_equal(places, rows.outcome.next_obs[rows.valid][:, 0])
+    last = rows.outcome.reward[-1][rows.valid[-1]]
+    assert session.episode_return == pytest.approx(last.sum(), rel=1e-6)
+    session.step()  # and once more from its beginning, with an empty memory
+    assert (session.episode, session.t, len(session.rewards)) == (0, 1, 1)
+    np.testing.assert_array_equal(session.action, rows.decision.action[0, 0])
+
+
+def test_a_task_changes_under_way_and_the_agent_keeps_its_memory(save_run):
+    session = open_session(save_run("point-robot"))
+    for _ in range(3):
+        session.step()
+    goal = np.array([[5.0, 5.0]], np.float32)
+    session.change_task(type(session.task)(goal))
+    session.step()
+    away = session.views[-1] - goal[0]
+    assert session.rewards[-1] == pytest.approx(-np.hypot(*away), rel=1e-6)
+    assert session.t == 4 and session.task_numbers() == {"goal": [5.0, 5.0]}
+
+
+def test_worlds_that_cannot_change_begin_a_new_trial(on_drift, currents):
+    session = open_session(on_drift)
+    session.step()
+    session.change_task(currents([3]))
+    assert (session.t, session.rewards) == (0, [])
+    assert session.views[0] == session.task.start[0] == np.float32(0.3)
+
+
+def test_two_agents_begin_alike_on_the_same_task(save_run):
+    one, two = open_sessions([save_run("tabular-n4"), save_run("tabular-n4+task", "gru")], seed=5)
+    np.testing.assert_array_equal(one.task.reward, two.task.reward)
+    assert isinstance(one, Session) and one.spec.obs_size < two.spec.obs_size
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_other_numbers_of_runs_are_refused(on_drift, count):
+    with pytest.raises(TrmrlError, match=f"watch {count} runs"):
+        open_sessions([on_drift] * count)
+
+
+def test_runs_of_different_worlds_are_refused(save_run):
+    paths = [save_run("point-robot"), save_run("semicircle")]
+    with pytest.raises(TrmrlError, match="point-robot and semicircle have no task in common"):
+        open_sessions(paths)

@@ -230,8 +230,8 @@ def restore_model(run: Run, *, trust: bool = False) -> tuple[Config, AbstractEnv
         return config, envs, train_state.learner.model
     config = configs.from_json(run.trusted_config(trust))
     envs = make(config.env, config.num_episodes)
-    begin = lambda key: config.agent.init(envs.spec, key=key).model
-    return config, envs, run.restore(jax.eval_shape(begin, jax.random.key(0)), MODEL)
+    skeleton = fresh_state(config.agent, envs.spec, config.seed).learner.model
+    return config, envs, run.restore(skeleton, MODEL)
 
 
 def fresh_state(agent: AbstractAgent, spec: EnvSpec, seed: int) -> TrainState:

@@ -77,8 +77,8 @@ class Browser:
 
     def close(self):
         self._socket.close()
-        self._process.terminate()
-        self._process.wait(PATIENCE)
+        self._process.kill()
+        self._process.wait()
 
 
 def wait_until(condition, seconds=PATIENCE):
@@ -107,6 +107,10 @@ class Watch:
         self.process.send_signal(signal.SIGINT)
         printed, complaints = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, printed, complaints
+
+    def close(self):
+        self.process.kill()
+        self.process.communicate()
 
 
 SCENE = {"x": 330, "y": 100, "width": 400, "height": 500, "scale": 1}  # beside panel and notices
@@ -146,7 +150,7 @@ def visit(tmp_path):
 
     def begin(*runs):
         watch = Watch(*runs)
-        ended.append(watch.process.kill)
+        ended.append(watch.close)
         if watch.url is None:
             raise AssertionError(watch.process.communicate()[1].decode())
         browser = Visitor(tmp_path / "browser", watch.url)
@@ -162,7 +166,7 @@ def visit(tmp_path):
 in_a_browser = pytest.mark.skipif(
     CHROMIUM is None or find_spec("viser") is None, reason="needs Chromium and viser"
 )
-RATE, VELOCITY = 0, 1  # sliders
+VELOCITY = 1  # the second slider, behind the steps per second
 
 
 @in_a_browser
@@ -211,14 +215,17 @@ def test_two_agents_stand_side_by_side_in_a_world_that_is_a_picture(visit, save_
 def test_a_trained_agent_follows_the_target_within_two_seconds(visit):
     """Of the world's time: 40 steps."""
     watch, browser = visit("half-cheetah-vel")
-    for target in ("0.5", "2.5", "1"):
+    for target, begins_anew in (("0.5", True), ("2.5", False)):
         browser.enter(VELOCITY, target)
         wait_until(lambda target=target: browser.line("task: velocity") == target)
-        begun = browser.steps()
+        if begins_anew:
+            browser.click("New trial")
+        begun = wait_until(browser.steps)
         wait_until(lambda begun=begun: _passed(begun, browser.steps()) >= 40)
         speeds = [float(browser.line("speed along x")) for _ in range(20) if not time.sleep(0.05)]
         assert sum(speeds) / len(speeds) == pytest.approx(float(target), abs=0.3)
     assert browser.complaints == []
+    assert watch.interrupt()[0] == 0
 
 
 def _passed(begun, now):

@@ -272,19 +272,13 @@ def paint_tabular(canvas: Canvas, session: Session) -> None:
 
 
 def paint_numbers(canvas: Canvas, session: Session) -> None:
-    """Draw the numbers of a view as bars around zero, as high as they were in this episode."""
-    rows = np.array([_flatten(view) for view in session.views])
-    reach = max(float(np.abs(rows).max(initial=0.0)), 1e-9)
-    row = rows[-1]
-    canvas.frame((-1.0, -1.2), (max(len(row), 1), 1.8))
-    for i, value in enumerate(row / reach):
+    """Draw the numbers of a view as bars around zero, x as high as x / (1 + |x|)."""
+    leaves = [np.ravel(leaf).astype(float) for leaf in jax.tree.leaves(session.views[-1])]
+    row = np.concatenate(leaves)
+    canvas.frame((-1.0, -1.2), (len(row), 1.8))
+    for i, value in enumerate(row / (1.0 + np.abs(row))):
         canvas.bar((i - 0.4, min(value, 0.0)), (i + 0.4, max(value, 0.0)), AGENT)
     canvas.line([(-0.6, 0.0), (len(row) - 0.4, 0.0)], INK)
-
-
-def _flatten(view: Any) -> Float[np.ndarray, " N"]:
-    leaves = [np.ravel(leaf).astype(float) for leaf in jax.tree.leaves(view)]
-    return np.concatenate(leaves) if leaves else np.zeros(0)
 
 
 DRAWINGS = {

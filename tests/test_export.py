@@ -60,7 +60,8 @@ def test_it_acts_as_the_run_does(run, folder):
     actions = []
     for path in (run.path, folder):
         controller = trmrl.load(path, explore=True, seed=1)
-        actions.append([int(controller.act([0.0], r, episode_start=True)) for r in (0, 1, 0.0, 1)])
+        pull = lambda reward, act=controller.act: int(act(np.zeros(1), reward, episode_start=True))
+        actions.append([pull(reward) for reward in [0.0, 1.0] * 8])
     assert actions[0] == actions[1] and len(set(actions[0])) == 2
 
 

@@ -1,11 +1,15 @@
-"""How many frames a second a watched world can have, the agent acting: against its own steps.
+"""How many steps a second a watched world can take, the agent acting: against its steps alone.
 
     taskset -c 0 python benchmarks/watch_speed.py RUN [RUN]
 
-Prints steps per second of the session alone, of the session with its page (no browser is looking,
-which costs the page's process nothing), and of the session with pictures for a video.
+Prints steps per second, and milliseconds of this process's own time a step, of the session alone,
+of the session with its page (a client that reads every message and draws nothing stands for the
+browser), and of the session with pictures for a video.
 """
 
+import contextlib
+import io
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,22 +21,29 @@ from trmrl.watch.page import HOST, Page
 from trmrl.watch.session import open_sessions
 
 SECONDS = 5.0
+READER = f"""
+import sys
+from websockets.sync.client import connect
+with connect(sys.argv[1], subprotocols=["viser-v{viser.__version__}"], max_size=None) as page:
+    print(flush=True)
+    for message in page:
+        pass
+"""
 
 
-def rate(step: Callable[[], object]) -> float:
+def measure(name: str, step: Callable[[], object]) -> None:
     step()  # compiles
-    count, begun = 0, time.perf_counter()
+    count, begun, spent = 0, time.perf_counter(), time.process_time()
     while (seconds := time.perf_counter() - begun) < SECONDS:
         step()
         count += 1
-    return count / seconds
+    own = 1000 * (time.process_time() - spent) / count
+    print(f"{name:16}{count / seconds:8.0f} steps/s{own:8.2f} ms a step", flush=True)
 
 
 def main() -> None:
     sessions = open_sessions(sys.argv[1:])
     drawings = [drawing_of(session.envs) for session in sessions]
-    server = viser.ViserServer(host=HOST, port=0, verbose=False)
-    page = Page(server, sessions)
 
     def step() -> None:
         for session in sessions:
@@ -43,11 +54,19 @@ def main() -> None:
         for session, drawing in zip(sessions, drawings, strict=True):
             picture(session, drawing, (480, 320))
 
-    alone = rate(step)
-    print(f"session alone     {alone:8.0f} steps/s")
-    for name, shown in (("with its page", page._step), ("with pictures", draw)):
-        found = rate(shown)
-        print(f"{name:17} {found:8.0f} steps/s, {found / alone:.2f} of it")
+    measure("session alone", step)
+    measure("with pictures", draw)
+    with contextlib.redirect_stdout(io.StringIO()):
+        server = viser.ViserServer(host=HOST, port=0, verbose=False)
+    page = Page(server, sessions)
+    address = f"ws://{HOST}:{server.get_port()}"
+    reader = subprocess.Popen(
+        [sys.executable, "-c", READER, address], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert reader.stdout is not None
+    reader.stdout.readline()
+    measure("with its page", page._step)
+    reader.kill()
     server.stop()
 
 

@@ -81,7 +81,7 @@ def test_encode_is_the_last_row_of_the_full_computation(shake, window):
     length = jnp.arange(1, window + 1)  # windows filled 1..N; what lies beyond must not matter
     beyond = jnp.arange(window)[None, :] >= length[:, None]
     wild = jnp.where(beyond[..., None], 9.0, tokens)
-    found = jax.jit(lambda *x: core.encode(*x))(wild, length)
+    found, _ = jax.jit(lambda *x: core.encode(*x))(wild, length)
     for i in range(window):
         expected = reference(core.encoder, tokens[i, : i + 1])[-1]
         np.testing.assert_allclose(found[i], expected, rtol=1e-4, atol=1e-5)
@@ -157,3 +157,24 @@ def test_published_policy_has_its_published_size():
     size = lambda tree: sum(x.size for x in jax.tree.leaves(eqx.filter(tree, eqx.is_array)))
     assert size(core) == 28 * 128 + 4 * (4 * (128 * 128 + 128) + 128 * 512 + 512 + 512 * 128 + 128)
     assert size(core) + size(head) == 807_436
+
+
+@pytest.mark.parametrize("context", ["window", "trial"])
+def test_the_attention_of_one_head_by_hand(shake, context):
+    """One layer, one head, three tokens: the softmax of the newest query with every key."""
+    config = TransformerConfig(context, 3, width=4, num_heads=1, num_layers=1, hidden=4)
+    core = shake(config.build(D, 3, key=jax.random.key(0)))
+    (block,), tokens = core.encoder.blocks, draw(3, 1, D)
+    inspect = jax.jit(lambda *x: core.inspect(*x))
+    memory = core.start(1)
+    for t in range(3):
+        memory, _, record = inspect(memory, tokens[t], jnp.array([t == 0]))
+    rows = [affine(core.encoder.embedding, np.asarray(x)[0]) + wave(p, 4)
+            for p, x in enumerate(tokens)]  # fmt: skip
+    keys = [affine(block.key_value, h)[:4] for h in rows]
+    score = np.array([affine(block.query, rows[-1]) @ key / 2.0 for key in keys])
+    expected = np.exp(score) / np.exp(score).sum()
+    np.testing.assert_allclose(
+        record.layers[0].attention.by_age(3)[0, 0], expected[::-1], rtol=1e-4
+    )
+    np.testing.assert_allclose(record.embedding[0], rows[-1], rtol=1e-4, atol=1e-6)

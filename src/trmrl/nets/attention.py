@@ -26,22 +26,24 @@ def attend(
     value: Float[jax.Array, "B S D"],
     mask: Bool[jax.Array, "#B Q S"],
     num_heads: int,
-) -> Float[jax.Array, "B Q D"]:
-    """Return `softmax(q k' / sqrt(d_head) + log mask) v`, heads side by side in `D`.
+) -> tuple[Float[jax.Array, "B Q D"], Float[jax.Array, "B H Q S"]]:
+    """Return `softmax(q k' / sqrt(d_head) + log mask) v`, heads side by side in `D`; and weights.
 
-    Every query must have a key that the mask allows (Vaswani et al., 2017).
+    Every query must have a key that the mask allows (Vaswani et al., 2017). The weights are there
+    to be looked at: no gradient passes through them, and compiled they cost nothing if not used.
     """
     if query.shape[1] == 1 and key.shape[1] > _FEW:
         return _attend_once(query, key, value, mask, num_heads)
     split = lambda x: x.reshape((*x.shape[:-1], num_heads, -1))
     scaled = query * (query.shape[-1] // num_heads) ** -0.5
     mask = jnp.broadcast_to(mask, (query.shape[0], *mask.shape[1:]))
-    return _attend(split(scaled), split(key), split(value), mask).reshape(query.shape)
+    read, weight = _attend(split(scaled), split(key), split(value), mask)
+    return read.reshape(query.shape), weight
 
 
 def _attend_once(
     query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, num_heads: int
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
     """One query attends to a cache, whose keys and values are read in place.
 
     Each head's query is laid out over all of `D`, zero outside its own features. That multiplies by
@@ -54,28 +56,30 @@ def _attend_once(
     visible = jnp.broadcast_to(mask, score.shape)
     weight = jax.nn.softmax(jnp.where(visible, score, -jnp.inf), axis=-1)
     read = jnp.einsum("bhs,bsd->bhd", weight, value)
-    return jnp.sum(read * own_features, axis=1, keepdims=True)
+    return jnp.sum(read * own_features, axis=1, keepdims=True), weight[:, :, None]
 
 
 # What autodiff makes of this costs half as much again on CPU: it interleaves the softmax's
 # derivative with small matrix products. Written out and kept apart, each compiles to one pass.
 @jax.custom_vjp
-def _attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+def _attend(
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     return _forward(q, k, v, mask)[0]
 
 
-def _forward(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> tuple[jax.Array, Any]:
+def _forward(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> tuple[Any, Any]:
     q, k, v = jax.lax.optimization_barrier((q, k, v))
     score = jnp.einsum("bqhd,bshd->bhqs", q, k)
     visible = jnp.broadcast_to(mask[:, None], score.shape)
     weight = jax.nn.softmax(jnp.where(visible, score, -jnp.inf), axis=-1)
     out = jnp.einsum("bhqs,bshd->bqhd", weight, v)
-    return jax.lax.optimization_barrier(out), (q, k, v, weight)
+    return (jax.lax.optimization_barrier(out), weight), (q, k, v, weight)
 
 
-def _backward(kept: Any, out_bar: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, None]:
+def _backward(kept: Any, bars: Any) -> tuple[jax.Array, jax.Array, jax.Array, None]:
     q, k, v, weight = kept
-    out_bar = jax.lax.optimization_barrier(out_bar)
+    out_bar = jax.lax.optimization_barrier(bars[0])
     weight_bar = jnp.einsum("bqhd,bshd->bhqs", out_bar, v)
     mean = jnp.sum(weight * weight_bar, axis=-1, keepdims=True)
     score_bar = jax.lax.optimization_barrier(weight * (weight_bar - mean))

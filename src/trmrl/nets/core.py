@@ -4,12 +4,13 @@ What a token holds is decided in `nets/embed.py`, what a feature is read for in 
 """
 
 import abc
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from trmrl.settings import AbstractSettings
 from trmrl.types import Memory, PRNGKey
@@ -19,6 +20,44 @@ def where_lanes(lanes: Bool[jax.Array, " B"], new: Memory, old: Memory) -> Memor
     """Return `new` in the lanes marked True, `old` in the others; every leaf is `[B, ...]`."""
     select = lambda x, y: jnp.where(lanes.reshape((-1,) + (1,) * (x.ndim - 1)), x, y)
     return jax.tree.map(select, new, old)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Attention:
+    """What the newest token of each lane attended to in one layer: `S` slots, by `H` heads.
+
+    `read` is the mean over heads of `weight @ vector`.
+    """
+
+    weight: Float[jax.Array, "B H S"]  # 0 or more, 1 in sum; 0 in slots that hold nothing
+    age: Int[jax.Array, "B S"]  # tokens since the slot's own (0: the newest); -1: holds nothing
+    vector: Float[jax.Array, "B H S D"]  # what a slot would add if it had all of a head's weight
+    read: Float[jax.Array, "B D"]  # what attention returned, output projection included
+    stream: Float[jax.Array, "B D"] | None  # after the skip connection; None without one
+
+    def by_age(self, num_tokens: int) -> Float[jax.Array, "B H N"]:
+        """Return the weights of the newest token (0) and those before it, up to `num_tokens`."""
+        is_of = self.age[:, None] == jnp.arange(num_tokens)[None, :, None]  # [B, N, S]
+        return jnp.einsum("bhs,bns->bhn", self.weight, is_of.astype(self.weight.dtype))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Layer:
+    """What a layer made of the newest token of each lane."""
+
+    output: Float[jax.Array, "B F"]  # its memory of everything up to this token
+    attention: Attention | None = None  # None where a layer does not attend
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Record:
+    """What happened within a core as it took one token per lane."""
+
+    embedding: Float[jax.Array, "B E"]  # the token as it enters the first layer
+    layers: tuple[Layer, ...]  # first to last
 
 
 class AbstractCore(eqx.Module):
@@ -34,10 +73,20 @@ class AbstractCore(eqx.Module):
         """Return an empty memory, every leaf with leading axis `num_lanes`."""
 
     @abc.abstractmethod
+    def inspect(
+        self, memory: Memory, token: Float[jax.Array, "B D"], start: Bool[jax.Array, " B"]
+    ) -> tuple[Memory, Float[jax.Array, "B F"], Record]:
+        """Take one token per lane; `start` empties a lane's memory before its token is taken.
+
+        Returns the memory, its feature, and what happened within.
+        """
+
     def step(
         self, memory: Memory, token: Float[jax.Array, "B D"], start: Bool[jax.Array, " B"]
     ) -> tuple[Memory, Float[jax.Array, "B F"]]:
-        """Take one token per lane; `start` empties a lane's memory before its token is taken."""
+        """Return what `inspect` does but its record, which compiled is then not computed."""
+        memory, feature, _ = self.inspect(memory, token, start)
+        return memory, feature
 
     @abc.abstractmethod
     def unroll(
@@ -69,11 +118,13 @@ class AbstractRecurrentCore(AbstractCore):
     ) -> tuple[Any, Float[jax.Array, "B F"]]:
         """Return the next memory and its feature, given the token's share of the gates."""
 
-    def step(
+    def inspect(
         self, memory: Memory, token: Float[jax.Array, "B D"], start: Bool[jax.Array, " B"]
-    ) -> tuple[Memory, Float[jax.Array, "B F"]]:
-        """Empty the memory where `start` is True, then apply the cell once."""
-        return self._advance(memory, self.project(token), start)
+    ) -> tuple[Memory, Float[jax.Array, "B F"], Record]:
+        """Empty the memory where `start` is True, then apply the cell once: one layer."""
+        gates = self.project(token)
+        memory, feature = self._advance(memory, gates, start)
+        return memory, feature, Record(gates, (Layer(feature),))
 
     def unroll(
         self,

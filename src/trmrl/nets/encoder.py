@@ -5,7 +5,7 @@ put LayerNorm before or after each sublayer, or initialize as transformers usual
 attend to which, and what is kept between steps, is decided in `transformer.py`.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from trmrl.nets.attention import attend
+from trmrl.nets.core import Attention, Layer
 from trmrl.nets.initializers import t_fixup_embedding_std, t_fixup_projection_gain, xavier
 from trmrl.nets.linear import Linear
 from trmrl.nets.norm import LayerNorm
@@ -31,6 +32,14 @@ def sinusoid(position: Int[jax.Array, "*axes"], width: int) -> Float[jax.Array, 
     )
     code = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1)
     return code.reshape((*position.shape, -1))[..., :width]
+
+
+class Refinement(NamedTuple):
+    """How a block came to its rows."""
+
+    weight: Float[jax.Array, "B H Q S"]  # of attention
+    read: Float[jax.Array, "B Q D"]  # what attention returned
+    stream: Float[jax.Array, "B Q D"]  # between its two sublayers
 
 
 class Block(eqx.Module):
@@ -92,12 +101,33 @@ class Block(eqx.Module):
         h: Float[jax.Array, "B Q D"],
         keys_values: tuple[jax.Array, jax.Array],
         mask: Bool[jax.Array, "#B Q S"],
-    ) -> Float[jax.Array, "B Q D"]:
-        """Return the next layer's rows for those in `h`, which attend to `keys_values`."""
+    ) -> tuple[Float[jax.Array, "B Q D"], Refinement]:
+        """Return the next layer's rows for those in `h`, which attend to `keys_values`; and how."""
         query = self.query(self._before(0, h))
-        h = self._after(0, h + self.out(attend(query, *keys_values, mask, self.num_heads)))
+        mixed, weight = attend(query, *keys_values, mask, self.num_heads)
+        read = self.out(mixed)
+        h = self._after(0, h + read)
         change = self.contract(jax.nn.relu(self.expand(self._before(1, h))))
-        return self._after(1, h + change)
+        return self._after(1, h + change), Refinement(weight, read, h)
+
+    def layer(
+        self,
+        h: Float[jax.Array, "B Q D"],
+        refinement: Refinement,
+        value: Float[jax.Array, "B S D"],
+        age: Int[jax.Array, "B S"],
+        row: Int[jax.Array, " B"],
+    ) -> Layer:
+        """Return what the layer made of one row of each lane: `h` and how are from `refine`."""
+        of_row = lambda x: jnp.take_along_axis(x, row[:, None, None], axis=1)[:, 0]
+        weight = jnp.take_along_axis(refinement.weight, row[:, None, None, None], axis=2)[:, :, 0]
+        value = value.reshape((*value.shape[:-1], self.num_heads, -1))
+        out = self.out.weight.reshape((self.num_heads, -1, h.shape[-1]))
+        vector = self.num_heads * jnp.einsum("bshe,hed->bhsd", value, out)
+        if self.out.bias is not None:
+            vector = vector + jnp.broadcast_to(self.out.bias, vector.shape)
+        read, stream = of_row(refinement.read), of_row(refinement.stream)
+        return Layer(of_row(h), Attention(weight, age, vector, read, stream))
 
 
 class Encoder(eqx.Module):

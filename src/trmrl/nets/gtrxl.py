@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from trmrl.nets import ring
 from trmrl.nets.attention import check_heads
-from trmrl.nets.core import AbstractCore, AbstractCoreConfig
+from trmrl.nets.core import AbstractCore, AbstractCoreConfig, Attention, Layer, Record
 from trmrl.nets.encoder import sinusoid
 from trmrl.nets.initializers import xavier
 from trmrl.nets.linear import Linear
@@ -113,8 +113,10 @@ class RelativeAttention(eqx.Module):
         x: Float[jax.Array, "B F"],
         rows: Float[jax.Array, "B S F"],
         age: Int[jax.Array, "B S"],
-    ) -> Float[jax.Array, "B F"]:
+    ) -> tuple[Float[jax.Array, "B F"], Float[jax.Array, "B H S"]]:
         """Let one row attend to a ring whose slots have an age (negative: not visible).
+
+        Returns what it reads, and the weights.
 
         Keys and values of the ring are never formed: the query is multiplied by the projection of
         keys, and the weighted sum of rows by that of values. It costs `S F H` instead of `S F F`.
@@ -127,7 +129,12 @@ class RelativeAttention(eqx.Module):
         score = score + jnp.take_along_axis(distance, column[:, None], axis=2)
         weight = jax.nn.softmax(jnp.where((age < 0)[:, None], -jnp.inf, score), axis=-1)
         value = jnp.einsum("bhf,hfe->bhe", jnp.einsum("bhs,bsf->bhf", weight, rows), self.value)
-        return jnp.einsum("bhe,hef->bf", value, self.out)
+        return jnp.einsum("bhe,hef->bf", value, self.out), weight
+
+    def vectors(self, rows: Float[jax.Array, "B S F"]) -> Float[jax.Array, "B H S F"]:
+        """Return what `step` would read if one row had all of a head's weight, times the heads."""
+        value = jnp.einsum("bsf,hfe->bhse", rows, self.value)
+        return len(self.out) * jnp.einsum("bhse,hef->bhsf", value, self.out)
 
 
 def _shift(score: Float[jax.Array, "B H T D"], num_keys: int) -> Float[jax.Array, "B H T S"]:
@@ -170,11 +177,11 @@ class GatedBlock(eqx.Module):
 
     def refine(
         self, h: Float[jax.Array, "*axes F"], read: Float[jax.Array, "*axes F"]
-    ) -> Float[jax.Array, "*axes F"]:
-        """Return the next layer's stream, given the output of attention."""
+    ) -> tuple[Float[jax.Array, "*axes F"], Float[jax.Array, "*axes F"]]:
+        """Return the next layer's stream and that between the gates, given what was read."""
         h = self.attention_gate(h, jax.nn.relu(read))
         change = self.contract(jax.nn.relu(self.expand(self.norm(h))))
-        return self.gate(h, jax.nn.relu(change))
+        return self.gate(h, jax.nn.relu(change)), h
 
 
 @jax.tree_util.register_dataclass
@@ -199,19 +206,22 @@ class GTrXL(AbstractCore):
         empty = jnp.zeros((num_lanes, self.capacity, self.feature_size))
         return GTrXLMemory((empty,) * len(self.blocks), jnp.zeros(num_lanes, jnp.int32))
 
-    def step(
+    def inspect(
         self, memory: GTrXLMemory, token: Float[jax.Array, "B D"], start: Bool[jax.Array, " B"]
-    ) -> tuple[GTrXLMemory, Float[jax.Array, "B F"]]:
+    ) -> tuple[GTrXLMemory, Float[jax.Array, "B F"], Record]:
         """Write each layer's stream into its ring, and attend to the ring."""
         now = jnp.where(start, 0, memory.length)
-        age = ring.ages(now, self.capacity)
-        age = jnp.where(age <= now[:, None], age, -1)
-        h, rings = self.embedding(token), []
+        age = ring.written_ages(now, self.capacity)
+        embedding = self.embedding(token)
+        h, rings, layers = embedding, [], []
         for past, block in zip(memory.hidden, self.blocks, strict=True):
             rings.append(ring.write(past, h, now))
-            norm = block.attention_norm
-            h = block.refine(h, block.attention.step(norm(h), norm(rings[-1]), age))
-        return GTrXLMemory(tuple(rings), now + 1), h
+            rows = block.attention_norm(rings[-1])
+            read, weight = block.attention.step(block.attention_norm(h), rows, age)
+            h, stream = block.refine(h, read)
+            attention = Attention(weight, age, block.attention.vectors(rows), read, stream)
+            layers.append(Layer(h, attention))
+        return GTrXLMemory(tuple(rings), now + 1), h, Record(embedding, tuple(layers))
 
     def unroll(
         self,
@@ -232,7 +242,7 @@ class GTrXL(AbstractCore):
                 past = jax.lax.stop_gradient(chunk.unroll(past))
                 rows = jnp.concatenate([past, h], axis=1)
             read = block.attention.unroll(block.attention_norm(rows), mask, self.capacity)
-            h = block.refine(h, read)
+            h, _ = block.refine(h, read)
         return GTrXLMemory(tuple(rings), chunk.length), chunk.scatter(h)
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
-from trmrl.nets.core import AbstractCore
+from trmrl.nets.core import AbstractCore, Record
 from trmrl.nets.embed import token
 from trmrl.nets.heads import PolicyHead
 from trmrl.nets.linear import MLP
@@ -87,3 +87,13 @@ class Model(eqx.Module):
         if self.memory_scope == "episode":
             start = start | timestep.episode_start
         return token(timestep, self.obs_moments if self.normalize_obs else None, start), start
+
+    def inspect(
+        self, memory: Memory, timestep: Timestep
+    ) -> tuple[Memory, Float[jax.Array, "B F"], Record]:
+        """Take a timestep `[B]` into memory; returns it, its feature and what the core did.
+
+        The same computation as when acting (`AbstractCore.inspect`).
+        """
+        tokens, start = self.tokens(timestep)
+        return self.network.core.inspect(memory, tokens, start)

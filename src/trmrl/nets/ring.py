@@ -38,6 +38,12 @@ def ages(newest: Int[jax.Array, " B"], size: int) -> Int[jax.Array, "B S"]:
     return (newest[:, None] - jnp.arange(size)[None]) % size
 
 
+def written_ages(newest: Int[jax.Array, " B"], size: int) -> Int[jax.Array, "B S"]:
+    """Return the same, and -1 for slots not written since the memory was emptied."""
+    age = ages(newest, size)
+    return jnp.where(age <= newest[:, None], age, -1)
+
+
 def _rows(x: jax.Array, index: Int[jax.Array, "B N"]) -> jax.Array:
     """Return row `index[b, n]` of each lane."""
     return jax.vmap(lambda x, i: x.at[i].get(mode="promise_in_bounds"))(x, index)

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from trmrl.nets import ring
-from trmrl.nets.core import AbstractCore, AbstractCoreConfig
+from trmrl.nets.core import AbstractCore, AbstractCoreConfig, Layer, Record
+from trmrl.nets.core import Attention as AttentionRecord
 from trmrl.nets.initializers import xavier
 from trmrl.nets.linear import Linear
 from trmrl.nets.norm import LayerNorm
@@ -125,11 +126,11 @@ class Attention(eqx.Module):
         key: Float[jax.Array, "B S K"],
         value: Float[jax.Array, "B S V"],
         mask: Bool[jax.Array, "B T S"],
-    ) -> Float[jax.Array, "B T E"]:
-        """Append to the rows of `x` what they read where `mask` allows."""
+    ) -> tuple[Float[jax.Array, "B T E"], Float[jax.Array, "B T S"]]:
+        """Append to the rows of `x` what they read where `mask` allows; returns the weights too."""
         score = jnp.einsum("btk,bsk->bts", self.query(x) * key.shape[-1] ** -0.5, key)
         weight = jax.nn.softmax(jnp.where(mask, score, -jnp.inf), axis=-1)
-        return jnp.concatenate([x, jnp.einsum("bts,bsv->btv", weight, value)], axis=-1)
+        return jnp.concatenate([x, jnp.einsum("bts,bsv->btv", weight, value)], axis=-1), weight
 
 
 @jax.tree_util.register_dataclass
@@ -164,20 +165,25 @@ class SNAIL(AbstractCore):
             jnp.zeros(num_lanes, jnp.int32),
         )
 
-    def step(
+    def inspect(
         self, memory: SNAILMemory, token: Float[jax.Array, "B D"], start: Bool[jax.Array, " B"]
-    ) -> tuple[SNAILMemory, Float[jax.Array, "B F"]]:
+    ) -> tuple[SNAILMemory, Float[jax.Array, "B F"], Record]:
         """Write one row into every ring; convolutions read one row for each dilation."""
         now = jnp.where(start, 0, memory.length)
-        visible = (ring.ages(now, self.capacity) <= now[:, None])[:, None]
-        x, rows, keys, values = self.embedding(token), [], [], []
+        age = ring.written_ages(now, self.capacity)
+        embedding = self.embedding(token)
+        x, rows, keys, values, layers = embedding, [], [], [], []
         for i, (stack, attention) in enumerate(self._layers()):
             stack_rows, x = stack.step(memory.rows[i], x, now)
             rows.append(stack_rows)
             keys.append(ring.write(memory.key[i], attention.key(x), now))
             values.append(ring.write(memory.value[i], attention.value(x), now))
-            x = attention(x[:, None], keys[-1], values[-1], visible)[:, 0]
-        return SNAILMemory(tuple(rows), tuple(keys), tuple(values), now + 1), self.norm(x)
+            x, weight = attention(x[:, None], keys[-1], values[-1], (age >= 0)[:, None])
+            x, value = x[:, 0], values[-1]
+            read = x[:, -value.shape[-1] :]
+            layers.append(Layer(x, AttentionRecord(weight, age, value[:, None], read, None)))
+        memory = SNAILMemory(tuple(rows), tuple(keys), tuple(values), now + 1)
+        return memory, self.norm(x), Record(embedding, tuple(layers))
 
     def unroll(
         self,
@@ -200,7 +206,7 @@ class SNAIL(AbstractCore):
             if memory is not None:
                 key = jnp.concatenate([chunk.unroll(memory.key[i]), key], axis=1)
                 value = jnp.concatenate([chunk.unroll(memory.value[i]), value], axis=1)
-            x = attention(x, key, value, mask)
+            x, _ = attention(x, key, value, mask)
         after = SNAILMemory(tuple(rows), tuple(keys), tuple(values), chunk.length)
         return after, chunk.scatter(self.norm(x))
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from trmrl.nets import ring
 from trmrl.nets.attention import check_heads
-from trmrl.nets.core import AbstractCore, AbstractCoreConfig, where_lanes
+from trmrl.nets.core import AbstractCore, AbstractCoreConfig, Record, where_lanes
 from trmrl.nets.encoder import Encoder, Initializer, Normalization
 from trmrl.settings import field
 from trmrl.types import EnvSpec, PRNGKey
@@ -69,8 +69,8 @@ class WindowTransformer(AbstractCore):
 
     def encode(
         self, token: Float[jax.Array, "M N D"], length: Int[jax.Array, " M"]
-    ) -> Float[jax.Array, "M F"]:
-        """Return the last layer's memory of the newest token of each of `M` windows.
+    ) -> tuple[Float[jax.Array, "M F"], Record]:
+        """Return the last layer's memory of the newest token of each of `M` windows; and how.
 
         Nothing but that one row is read from the last layer, so no other is computed there. Empty
         slots lie after the newest token, where the causal mask hides them.
@@ -82,19 +82,26 @@ class WindowTransformer(AbstractCore):
             token = _join(token, jnp.roll(token, 1, axis=1), positions > 0)
         h = self.encoder.embed(token, positions)
         causal = (position[None, :] <= position[:, None])[None]
+        newest = length - 1
+        age = jnp.maximum(newest[:, None] - positions, -1)
+        row_of = lambda h: jnp.take_along_axis(h, newest[:, None, None], axis=1)
+        embedding, layers = row_of(h)[:, 0], []
         for block in self.encoder.blocks[:-1]:
-            h = block.refine(h, block.keys_values(h), causal)
+            keys_values = block.keys_values(h)
+            h, how = block.refine(h, keys_values, causal)
+            layers.append(block.layer(h, how, keys_values[1], age, newest))
         last = self.encoder.blocks[-1]
-        newest = jnp.take_along_axis(h, (length - 1)[:, None, None], axis=1)
-        visible = position[None, None, :] < length[:, None, None]
-        return self.encoder.feature(last.refine(newest, last.keys_values(h), visible)[:, 0])
+        keys_values = last.keys_values(h)
+        h, how = last.refine(row_of(h), keys_values, (age >= 0)[:, None])
+        layers.append(last.layer(h, how, keys_values[1], age, jnp.zeros_like(newest)))
+        return self.encoder.feature(h[:, 0]), Record(embedding, tuple(layers))
 
-    def step(
+    def inspect(
         self, memory: WindowMemory, token: Float[jax.Array, "B D"], start: Bool[jax.Array, " B"]
-    ) -> tuple[WindowMemory, Float[jax.Array, "B F"]]:
+    ) -> tuple[WindowMemory, Float[jax.Array, "B F"], Record]:
         """Push the token and encode the window."""
         memory = _push(memory, token, start)
-        return memory, self.encode(memory.token, memory.length)
+        return memory, *self.encode(memory.token, memory.length)
 
     def unroll(
         self,
@@ -117,7 +124,7 @@ class WindowTransformer(AbstractCore):
         else:
             held, windows = jax.lax.scan(push, held, (token, start, valid))
         slots = windows.token.reshape((-1, *windows.token.shape[-2:]))
-        features = self.encode(slots, windows.length.reshape(-1))
+        features, _ = self.encode(slots, windows.length.reshape(-1))
         return held, features.reshape((num_rows, num_lanes, -1))
 
 
@@ -152,25 +159,26 @@ class TrialTransformer(AbstractCore):
             token = jnp.zeros((num_lanes, 1, self.encoder.embedding.weight.shape[0] // 2))
         return TrialMemory(rings, rings, token, jnp.zeros(num_lanes, jnp.int32))
 
-    def step(
+    def inspect(
         self, memory: TrialMemory, token: Float[jax.Array, "B D"], start: Bool[jax.Array, " B"]
-    ) -> tuple[TrialMemory, Float[jax.Array, "B F"]]:
+    ) -> tuple[TrialMemory, Float[jax.Array, "B F"], Record]:
         """Write the token's keys and values into the cache, layer by layer, and attend to it."""
         now = jnp.where(start, 0, memory.length)
-        visible = (ring.ages(now, self.capacity) <= now[:, None])[:, None]
+        age = ring.written_ages(now, self.capacity)
         newest = None
         if memory.token is not None:
             newest = ring.write(memory.token, token, now)
             token = _join(token, memory.token[:, 0], now > 0)
-        h = self.encoder.embed(token, now)[:, None]
-        keys, values = [], []
+        embedding = self.encoder.embed(token, now)
+        h, keys, values, layers = embedding[:, None], [], [], []
         for i, block in enumerate(self.encoder.blocks):
             key, value = block.keys_values(h)
             keys.append(ring.write(memory.key[i], key[:, 0], now))
             values.append(ring.write(memory.value[i], value[:, 0], now))
-            h = block.refine(h, (keys[-1], values[-1]), visible)
+            h, how = block.refine(h, (keys[-1], values[-1]), (age >= 0)[:, None])
+            layers.append(block.layer(h, how, values[-1], age, jnp.zeros_like(now)))
         memory = TrialMemory(tuple(keys), tuple(values), newest, now + 1)
-        return memory, self.encoder.feature(h[:, 0])
+        return memory, self.encoder.feature(h[:, 0]), Record(embedding, tuple(layers))
 
     def unroll(
         self,
@@ -197,7 +205,7 @@ class TrialTransformer(AbstractCore):
             if memory is not None:
                 key = jnp.concatenate([chunk.unroll(memory.key[i]), key], axis=1)
                 value = jnp.concatenate([chunk.unroll(memory.value[i]), value], axis=1)
-            h = block.refine(h, (key, value), mask)
+            h, _ = block.refine(h, (key, value), mask)
         after = TrialMemory(tuple(keys), tuple(values), newest, chunk.length)
         return after, chunk.scatter(self.encoder.feature(h))
 

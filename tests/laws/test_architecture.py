@@ -41,7 +41,8 @@ ROOMS = {
     ),
     "pretrained/": ("types.py",),
     "controller.py": (
-        "types.py", "agents/base.py", "run.py", "train.py", "trial.py", "pretrained/",
+        "types.py", "agents/base.py", "nets/network.py", "run.py", "train.py", "trial.py",
+        "pretrained/",
     ),
     "references/": ("types.py", "envs/", "ops/"),
     "check.py": ("types.py", "envs/", "ops/"),

@@ -79,3 +79,23 @@ def test_runs_of_different_worlds_are_refused(save_run):
     paths = [save_run("point-robot"), save_run("semicircle")]
     with pytest.raises(TrmrlError, match="point-robot and semicircle have no task in common"):
         open_sessions(paths)
+
+
+def test_attention_is_over_the_steps_so_far(save_run):
+    session = open_session(save_run("grid-navi", "trial-whole"))
+    assert session.attention(5) == {}  # nothing was taken yet
+    for t in range(1, 4):
+        session.step()
+        layers = session.attention(5)
+        assert list(layers) == ["layer 1", "layer 2"]
+        for weight in layers.values():
+            assert weight[:t].sum() == pytest.approx(1.0, abs=1e-5)
+            assert (weight[:t] > 0).all() and (weight[t:] == 0).all()
+    session.new_trial()
+    assert session.attention(5) == {}
+
+
+def test_a_recurrent_agent_attends_to_nothing(save_run):
+    session = open_session(save_run("tabular-n4", "gru"))
+    session.step()
+    assert session.attention(5) == {}

@@ -10,14 +10,14 @@ import math
 import queue
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from trmrl.types import TrmrlError
-from trmrl.watch.drawing import AGENT, SECOND, Drawing, caption_of, drawing_of, picture
+from trmrl.watch.drawing import AGENT, SECOND, THINGS, Drawing, caption_of, drawing_of, picture
 from trmrl.watch.session import Session
 from trmrl.watch.tasks import Number, describe_numbers, read_numbers, write_numbers
 
@@ -25,6 +25,7 @@ HOST = "127.0.0.1"
 MOST_SLIDERS = 12  # numbers of a task that have one each; tasks of more are only drawn
 FASTEST = 60  # steps per second
 PLOTS_PER_S = 5.0  # each is sent whole
+LOOK_BACK = 40  # steps of which attention is shown
 PICTURE = (640, 480)
 
 
@@ -107,6 +108,8 @@ class Page:
             title="reward of each step of the trial",
             aspect=1.8,
         )
+        self._attention_folder = gui.add_folder("Attention", visible=False)
+        self._attention: dict[int, Any] = {}  # plots by the number of the session
         self._pause = gui.add_button("Pause")
         self._on(self._pause, self._toggle)
         self._on(gui.add_button("Step"), self._step_once)
@@ -209,11 +212,39 @@ class Page:
         rows = [np.array([*row, *[np.nan] * (length - len(row))], float) for row in rewards]
         if length:
             self._plot.data = (np.arange(1.0, length + 1.0), *rows)
+        for number, session in enumerate(self.sessions):
+            layers = session.attention(min(session.spec.trial_length, LOOK_BACK))
+            if layers and number not in self._attention:
+                self._attention_folder.visible = True
+                with self._attention_folder:
+                    self._attention[number] = _attention_plot(self._server.gui, session, layers)
+            if layers:
+                weights = [np.asarray(weight, np.float64) for weight in layers.values()]
+                self._attention[number].data = (np.arange(len(weights[0]), dtype=float), *weights)
 
 
 def _series(number: int, session: Session) -> dict[str, Any]:
-    color = "rgb({}, {}, {})".format(*(AGENT, SECOND)[number % 2])
-    return {"label": session.name, "stroke": color, "width": 1.5}
+    return {"label": session.name, "stroke": _css((AGENT, SECOND)[number % 2]), "width": 1.5}
+
+
+def _attention_plot(gui: Any, session: Session, layers: Iterable[str]) -> Any:
+    """Add a plot of what each layer attends to."""
+    colors = [_css(color) for color in THINGS]
+    lines = [
+        {"label": layer, "stroke": colors[number % len(colors)], "width": 1.5}
+        for number, layer in enumerate(layers)
+    ]
+    return gui.add_uplot(
+        (np.zeros(1), *[np.zeros(1) for _ in lines]),
+        ({"label": "steps ago"}, *lines),
+        scales={"x": {"time": False}},
+        title=f"attention of {session.name}, by steps ago",
+        aspect=2.2,
+    )
+
+
+def _css(color: tuple[int, int, int]) -> str:
+    return "rgb({}, {}, {})".format(*color)
 
 
 def _slider(gui: Any, number: Number, value: float) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from trmrl.controller import Controller
 from trmrl.envs.base import AbstractEnvs, keys_for, task_rows
@@ -83,6 +84,14 @@ class Session:
     def episode_return(self) -> float:
         """The sum of the rewards of this episode so far."""
         return sum(self.rewards[len(self.rewards) - self.t :])
+
+    def attention(self, num_steps: int) -> dict[str, Float[np.ndarray, " N"]]:
+        """Return what each layer attended to for the last action, by how many steps ago.
+
+        Mean over heads; no entries for agents that do not attend (`Controller.attention`).
+        """
+        by_head = self._controller.attention(num_steps)
+        return {layer: weight.mean(axis=0) for layer, weight in by_head.items()}
 
     def task_numbers(self) -> dict[str, Any]:
         """Return the task's numbers by name, as in an evaluation."""

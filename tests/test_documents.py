@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
-    ("page", "blocks"), [("journey.md", 7), ("protocol.md", 4), ("extending.md", 10), ("watch.md", 1)]
+    ("page", "blocks"),
+    [("journey.md", 7), ("protocol.md", 4), ("extending.md", 10), ("watch.md", 1)],
 )
 def test_a_page_runs(page, blocks, monkeypatch):
     """From the root of the repository, as its paths have it."""

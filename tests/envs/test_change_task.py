@@ -99,3 +99,15 @@ def test_worlds_that_cannot_say_so(drift, currents):
     state, _ = envs.reset(currents(), key=keys_for(currents(), jax.random.key(0)))
     with pytest.raises(TrmrlError, match="drift cannot change its task"):
         envs.change_task(state, currents())
+
+
+def test_a_change_of_the_model_leaves_the_state_as_it_is():
+    envs = make("half-cheetah-payload")
+    tasks = draw(envs, 0)
+    state, _ = envs.reset(tasks, key=keys_for(tasks, jax.random.key(1)))
+    for _ in range(3):
+        state, _ = envs.step(state, np.ones((LANES, 6), np.float32))
+    saved, place = state.lanes.save(), state.lanes.computed["xpos"].copy()
+    state = envs.change_task(state, draw(envs, 3))
+    np.testing.assert_array_equal(state.lanes.save(), saved)
+    np.testing.assert_array_equal(state.lanes.computed["xpos"], place)

@@ -99,3 +99,26 @@ def test_a_recurrent_agent_attends_to_nothing(save_run):
     session = open_session(save_run("tabular-n4", "gru"))
     session.step()
     assert session.attention(5) == {}
+
+
+def test_an_agent_is_given_the_end_of_the_episode_before(on_drift, currents, monkeypatch):
+    """Of a trial of two episodes of six steps, and of the first step of the next trial."""
+    session = open_session(on_drift)
+    session.new_trial(currents([0]))
+    given, places, act = [], [], session._controller.act
+
+    def listen(obs, reward, **rest):
+        given.append((reward, rest["episode_start"], rest["final_obs"]))
+        return act(obs, reward, **rest)
+
+    monkeypatch.setattr(session._controller, "act", listen)
+    for _ in range(12):
+        session.step()
+        places.append(float(session.views[-1]))
+    rewards = list(session.rewards)
+    session.step()
+    assert [start for _, start, _ in given] == [t % 6 == 0 for t in range(13)]
+    assert given[0][0] == given[12][0] == 0.0
+    assert given[0][2] is None and given[12][2] is None
+    assert given[6][0] == rewards[5]
+    np.testing.assert_allclose(given[6][2], [places[5], 0.6], atol=1e-6)

@@ -102,23 +102,14 @@ class Lanes:
         self.qpos, self.qvel = batch.bind("qpos"), batch.bind("qvel")
         # Computed fields read zero if bound after the call.
         self.computed = {field: batch.bind(field) for field in computed}
-        if scaled:
-            self._scale(scaled)
+        self.scale(scaled)
 
-    def _scale(self, scaled: Factors) -> None:
-        for field, factor in scaled.items():
+    def scale(self, factors: Factors) -> None:
+        """Replace the factors by others on the same fields; no bit of any state changes."""
+        for field, factor in factors.items():
             self._batch.expand(field)[:] = getattr(self.model, field) * factor
-        self._batch.set_const()
-
-    def scale(self, factors: Callable[[mujoco.MjModel], Factors]) -> None:
-        """Replace the factors by others on the same fields; no bit of the state changes."""
-        scaled = factors(self.model)
-        if scaled:
-            saved = self.save()
-            self._scale(scaled)  # which leaves the initial state behind
-            self.restore(saved)
-            self._batch.forward()  # computed fields; and the warm start, which is restored
-            self.restore(saved)
+        if factors:
+            self._batch.set_const()
 
     def elapsed(self) -> Int[np.ndarray, " B"]:
         """Return how many steps each lane has taken since its reset."""

@@ -209,7 +209,7 @@ class MujocoEnvs(AbstractEnvs):
     def change_task(self, env_state: Episode, tasks: Task) -> Episode:
         """Return the handle with other tasks: other rewards, and another model where it is one."""
         tasks = jax.tree.map(np.asarray, tasks)
-        env_state.lanes.scale(lambda model: self.factors(model, tasks))
+        env_state.lanes.scale(self.factors(env_state.lanes.model, tasks))
         return replace(env_state, tasks=tasks)
 
     @property

@@ -100,6 +100,10 @@ def refused(capsys, *args):
         ("evaluate nowhere", r"nowhere is not a run folder: it has no config.json"),
         ("report", r"report of what\?"),
         ("report nowhere", r"nowhere is not a run folder"),
+        ("watch", r"watch 0 runs\? expected one or two"),
+        ("watch nowhere", r"nowhere is neither a run folder nor an agent that comes with trmrl"),
+        ("record nowhere", r"nowhere is neither a run folder nor an agent"),
+        ("export nowhere --out x", r"nowhere is not a run folder: it has no config.json"),
         ("reference grid-nav", r"unknown env 'grid-nav': did you mean grid-navi"),
         ("reference tabular-n0", r"'tabular-n0' is no tabular MDP: expected tabular-nN"),
         ("reference half-cheetah-vel", r"there are no references for 'half-cheetah-vel', only"),
@@ -150,6 +154,8 @@ def test_bad_arguments_are_one_line_and_make_nothing(capsys, tmp_path, monkeypat
             "evaluate nowhere --num-task 3",
             ["Unrecognized options", "--num-task", "--num-tasks INT"],
         ),
+        ("export nowhere", ["Required options", "--out"]),
+        ("record nowhere --size 480", ["--size"]),
         ("reference", ["Required options", "ENV"]),
         ("envs --all", ["Unrecognized options", "--all"]),
     ],
@@ -349,6 +355,33 @@ def test_report_draws_runs(capsys, trained, tmp_path):
         for episode in ("1", "2", "3", "4", "sum of 4")
     ]
     assert wrote == f"wrote {out}"
+
+
+def test_record_and_export_write_what_they_name(capsys, trained, tmp_path):
+    video, folder = tmp_path / "a.gif", tmp_path / "my-agent"
+    cli.main(
+        ["record", str(trained), "--out", str(video), "--tasks", *"0.9 0.1 0.1 0.9".split()]
+        + ["--size", "96", "64"]
+    )
+    assert video.read_bytes().startswith(b"GIF89a")
+    cli.main(["export", str(trained), "--out", str(folder), "--limits", "None known."])
+    assert "- None known." in (folder / "card.md").read_text()
+    assert capsys.readouterr().out == f"wrote {video}\nwrote {folder}\n"
+    cli.main(["record", str(folder), "--out", str(video), "--steps", "2"])
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ("--tasks 0.5", r"--tasks has 1 numbers, expected 2 for each task"),
+        ("--out a.avi", r"a.avi: expected a name in .gif or .mp4"),
+        ("--steps 0", r"a video of 0 steps, expected 1 or more"),
+    ],
+)
+def test_a_bad_recording_is_one_line(capsys, trained, tmp_path, monkeypatch, args, expected):
+    monkeypatch.chdir(tmp_path)
+    assert re.search(expected, refused(capsys, "record", trained, *args.split()))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_reader_that_leaves_early_is_no_error_to_talk_about():

@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
-    ("page", "blocks"), [("journey.md", 7), ("protocol.md", 4), ("extending.md", 10)]
+    ("page", "blocks"),
+    [("journey.md", 7), ("protocol.md", 4), ("extending.md", 10), ("watch.md", 1)],
 )
 def test_a_page_runs(page, blocks, monkeypatch):
     """From the root of the repository, as its paths have it."""
@@ -24,7 +25,7 @@ def test_a_page_runs(page, blocks, monkeypatch):
         exec(compile(block, f"docs/{page}", "exec"), names)
 
 
-COMMANDS = {"README.md", "docs/protocol.md"}
+COMMANDS = {"README.md", "docs/protocol.md", "docs/watch.md"}
 
 
 @pytest.mark.parametrize("page", sorted(COMMANDS))

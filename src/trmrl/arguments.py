@@ -98,6 +98,45 @@ class Analyze:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """Watch a trained agent find out its task, in a page of this machine's browser.
+
+    One run, or two side by side on the same task; or an agent that comes with trmrl, by its name.
+    The hidden task can be changed while it runs.
+    """
+
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")]
+    port: int = 8080  # of 127.0.0.1; 0: any that is free
+    seed: int = 0  # of the first task and of the worlds
+    trust: bool = False  # import the code that somebody else's run names as its world
+
+
+@dataclass(frozen=True)
+class Record:
+    """Record a trained agent as a video, drawn without a graphics card."""
+
+    run: RunPath
+    out: Path = Path("adapt.gif")  # or a name in .mp4
+    # Hidden tasks that follow each other in equal parts of the video: the numbers of each, as
+    # `1.0 2.5 0.5` for three target velocities. Default one task, drawn with the seed.
+    tasks: tuple[float, ...] = ()
+    steps: int | None = None  # default one trial
+    size: tuple[int, int] = (480, 320)  # pixels
+    seed: int = 0  # of the first task and of the worlds
+    trust: bool = False  # import the code that somebody else's run names as its world
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a run's trained agent to a folder to give away: model, config and a card."""
+
+    run: RunPath
+    out: Path  # a new folder, whose name the card bears
+    limits: str = ""  # what the card is to say of its limits, besides what holds for any agent
+    trust: bool = False  # import the code that somebody else's run names as its world
+
+
+@dataclass(frozen=True)
 class Reference:
     """Measure what classical and exact strategies earn in a world."""
 
@@ -139,6 +178,9 @@ KINDS = {
     "evaluate": Evaluate,
     "report": Report,
     "analyze": Analyze,
+    "watch": Watch,
+    "record": Record,
+    "export": Export,
     "reference": Reference,
     "check": Check,
     "envs": Envs,

@@ -23,8 +23,11 @@ from trmrl.arguments import (
     Check,
     Envs,
     Evaluate,
+    Export,
+    Record,
     Reference,
     Report,
+    Watch,
     parse,
     read_sweep,
     read_train,
@@ -241,6 +244,39 @@ def _analyze(args: list[str]) -> None:
     _print(f"wrote {run.path / ANALYSIS}")
 
 
+def _watch(args: list[str]) -> None:
+    options = parse(Watch, args, "watch")
+    from trmrl.watch.page import serve
+    from trmrl.watch.session import open_sessions
+
+    sessions = open_sessions(options.runs, seed=options.seed, trust=options.trust)
+    try:
+        serve(sessions, options.port, lambda url: _print(f"{url} shows it; Ctrl-C ends it"))
+    except KeyboardInterrupt:
+        _print("")
+
+
+def _record(args: list[str]) -> None:
+    options = parse(Record, args, "record")
+    from trmrl.watch.record import record
+    from trmrl.watch.session import open_session
+    from trmrl.watch.tasks import read_tasks
+
+    session = open_session(options.run, seed=options.seed, trust=options.trust)
+    tasks = read_tasks(session.task, options.tasks)
+    path = record(session, options.out, tasks=tasks, num_steps=options.steps, size=options.size)
+    _print(f"wrote {path}")
+
+
+def _export(args: list[str]) -> None:
+    options = parse(Export, args, "export")
+    from trmrl.export import export
+    from trmrl.run import Run
+
+    run = Run.open(options.run)
+    _print(f"wrote {export(run, options.out, limits=options.limits, trust=options.trust)}")
+
+
 def _reference(args: list[str]) -> None:
     options = parse(Reference, args, "reference")
     from trmrl.references import reference
@@ -312,6 +348,9 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "evaluate": _evaluate,
     "report": _report,
     "analyze": _analyze,
+    "watch": _watch,
+    "record": _record,
+    "export": _export,
     "reference": _reference,
     "check": _check,
     "envs": _envs,

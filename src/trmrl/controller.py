@@ -1,5 +1,6 @@
 """A trained agent for somebody else's loop: a robot, a game, a simulator of one's own."""
 
+import functools
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,26 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from trmrl.agents.base import AbstractAgent
+from trmrl.nets.network import Model
+from trmrl.pretrained import find_agent
 from trmrl.run import Run
-from trmrl.train import restore
+from trmrl.train import restore_model
 from trmrl.trial import compiled_act, compiled_adapt
-from trmrl.types import Decision, EnvSpec, Outcome, Timestep, Trajectory, TrmrlError
+from trmrl.types import Decision, EnvSpec, Memory, Outcome, Timestep, Trajectory, TrmrlError
 
 LANES = np.zeros(1, np.int32)  # a controller is one lane, the first
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _attend(
+    model: Model, memory: Memory, timestep: Timestep, num_steps: int
+) -> dict[str, Float[jax.Array, "H N"]]:
+    _, _, record = model.inspect(memory, timestep)
+    return {
+        f"layer {number}": layer.attention.by_age(num_steps)[0]
+        for number, layer in enumerate(record.layers, start=1)
+        if layer.attention is not None
+    }
 
 
 class Controller:
@@ -43,6 +58,7 @@ class Controller:
         self._memory = self._agent.start(self._model, 1)
         self._prev_action = np.zeros((1, self.spec.action_space.size), np.float32)
         self._trial_start, self._t = True, 0
+        self._taken: tuple[Memory, Timestep] | None = None  # by the last `act`
         self._episode.clear()
 
     def act(
@@ -76,6 +92,7 @@ class Controller:
             np.full(1, first),
         )
         valid = np.ones(1, bool)
+        self._taken = self._memory, timestep
         self._memory, decision = self._act(
             self._leaves, self._memory, timestep, valid, self._key, LANES, np.int32(self._t)
         )
@@ -84,6 +101,17 @@ class Controller:
         self._prev_action = np.asarray(self.spec.action_space.encode(decision.action))
         self._trial_start, self._t = False, self._t + 1
         return decision.action[0]
+
+    def attention(self, num_steps: int) -> dict[str, Float[np.ndarray, "H N"]]:
+        """Return the attention weights of the last `act`, by head and by how many steps ago.
+
+        One entry for each layer that attends: none before the first `act`, and none of agents
+        without such layers.
+        """
+        if self._taken is None or not isinstance(self._model, Model):
+            return {}
+        found = _attend(self._model, *self._taken, num_steps)
+        return {name: np.asarray(weight) for name, weight in found.items()}
 
     def _checked(self, name: str, obs: Any) -> Float[np.ndarray, " D"]:
         obs = np.asarray(obs, np.float32)
@@ -125,13 +153,11 @@ class Controller:
 def load(
     path: str | Path, *, explore: bool = False, seed: int = 0, trust: bool = False
 ) -> Controller:
-    """Return the trained agent of a run folder, ready to act.
+    """Return the trained agent of a run folder, of an export or of `pretrained/`, ready to act.
 
     Its actions are the policy's mode, or samples drawn with `seed` if `explore`. Raises
     `TrmrlError` if the folder holds no run or no checkpoint that fits it, or if it is somebody
     else's and names code to import, unless `trust`.
     """
-    config, envs, train_state = restore(Run.open(path), trust=trust)
-    return Controller(
-        config.agent, train_state.learner.model, envs.spec, explore=explore, seed=seed
-    )
+    config, envs, model = restore_model(Run.open(find_agent(path)), trust=trust)
+    return Controller(config.agent, model, envs.spec, explore=explore, seed=seed)

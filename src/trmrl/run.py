@@ -5,6 +5,7 @@
     metrics.jsonl      one line per update
     events.out.*       the same for TensorBoard
     checkpoint.npz     the newest TrainState, replaced atomically
+    model.npz          of an exported agent, instead of all below it and the metrics: its model
     evaluations/       one JSON file per evaluation
     analysis/          what `trmrl analyze` found, by analysis: JSON, npz, PNG and CSV
     lock               held by the process that trains in the folder; empty
@@ -33,10 +34,11 @@ from trmrl.provenance import provenance
 from trmrl.trust import check_trust, names_foreign_code, sign
 from trmrl.types import Array, TrmrlError
 
-CONFIG, METRICS, CHECKPOINT, EVALUATIONS, LOCK = (
+CONFIG, METRICS, CHECKPOINT, MODEL, EVALUATIONS, LOCK = (
     "config.json",
     "metrics.jsonl",
     "checkpoint.npz",
+    "model.npz",
     "evaluations",
     "lock",
 )
@@ -152,11 +154,14 @@ class Run:
             raise TrmrlError(f"{path} is damaged: it holds no config")
         return written
 
-    def save(self, state: PyTree) -> None:
-        """Replace the checkpoint by `state`; a crash at any moment leaves the old one or this."""
+    def save(self, state: PyTree, name: str = CHECKPOINT) -> None:
+        """Replace the checkpoint by `state`; a crash at any moment leaves the old one or this.
+
+        `name`: the file of the folder that is replaced.
+        """
         arrays = {name: _plain(leaf) for name, leaf in _named_leaves(state)}
         with _disk_errors(self.path):
-            path = self.path / CHECKPOINT
+            path = self.path / name
             partial = path.with_suffix(".partial")
             try:
                 with open(partial, "wb") as file:
@@ -167,18 +172,18 @@ class Run:
             finally:
                 partial.unlink(missing_ok=True)
 
-    def has_checkpoint(self) -> bool:
-        """Return whether something was saved."""
+    def has_checkpoint(self, name: str = CHECKPOINT) -> bool:
+        """Return whether something was saved, as the file `name`."""
         with _disk_errors(self.path):
-            return (self.path / CHECKPOINT).exists()
+            return (self.path / name).exists()
 
-    def restore(self, skeleton: PyTree) -> PyTree:
+    def restore(self, skeleton: PyTree, name: str = CHECKPOINT) -> PyTree:
         """Return the checkpoint, shaped like `skeleton` (whose array leaves may be abstract).
 
         Raises `TrmrlError` naming the first leaf that is missing or does not fit.
         """
-        path = self.path / CHECKPOINT
-        if not self.has_checkpoint():
+        path = self.path / name
+        if not self.has_checkpoint(name):
             raise TrmrlError(f"{self.path} has no checkpoint yet")
         wanted = dict(_named_leaves(skeleton))
         try:

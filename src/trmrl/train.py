@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, PyTree
 
 from trmrl import config as configs
 from trmrl.agents.base import AbstractAgent
@@ -21,7 +21,7 @@ from trmrl.envs import make
 from trmrl.envs.base import AbstractEnvs
 from trmrl.evaluate import evaluate
 from trmrl.metrics import describe
-from trmrl.run import Run
+from trmrl.run import MODEL, Run
 from trmrl.trial import run_trial
 from trmrl.types import (
     EnvSpec,
@@ -218,6 +218,20 @@ def restore(run: Run, *, trust: bool = False) -> tuple[Config, AbstractEnvs, Tra
     config = configs.from_json(run.trusted_config(trust))
     envs = make(config.env, config.num_episodes)
     return config, envs, run.restore(fresh_state(config.agent, envs.spec, config.seed))
+
+
+def restore_model(run: Run, *, trust: bool = False) -> tuple[Config, AbstractEnvs, PyTree]:
+    """Return a run's config, its worlds and its trained model; an exported agent's likewise.
+
+    Raises as `restore` does.
+    """
+    if not run.has_checkpoint(MODEL):
+        config, envs, train_state = restore(run, trust=trust)
+        return config, envs, train_state.learner.model
+    config = configs.from_json(run.trusted_config(trust))
+    envs = make(config.env, config.num_episodes)
+    skeleton = fresh_state(config.agent, envs.spec, config.seed).learner.model
+    return config, envs, run.restore(skeleton, MODEL)
 
 
 def fresh_state(agent: AbstractAgent, spec: EnvSpec, seed: int) -> TrainState:

@@ -39,7 +39,11 @@ ROOMS = {
         "types.py", "agents/", "envs/", "trial.py", "evaluate.py", "run.py", "config.py",
         "recipes/", "train.py",
     ),
-    "controller.py": ("types.py", "agents/base.py", "run.py", "train.py", "trial.py"),
+    "pretrained/": ("types.py",),
+    "controller.py": (
+        "types.py", "agents/base.py", "nets/network.py", "run.py", "train.py", "trial.py",
+        "pretrained/",
+    ),
     "references/": ("types.py", "envs/", "ops/"),
     "check.py": ("types.py", "envs/", "ops/"),
     "report/": ("types.py", "run.py", "ops/"),
@@ -47,7 +51,10 @@ ROOMS = {
         "types.py", "agents/base.py", "envs/", "nets/", "ops/", "run.py", "trial.py", "train.py",
         "references/", "report/",
     ),
-    "watch/": ("types.py", "run.py"),
+    "watch/": (
+        "types.py", "envs/", "run.py", "train.py", "controller.py", "pretrained/",
+    ),
+    "export.py": ("types.py", "run.py", "train.py", "config.py", "recipes/", "report/"),
 }  # fmt: skip
 SHELLS = (
     "cli.py",
@@ -63,6 +70,7 @@ IN_THEIR_ROOM = {
     "metaworld": ("envs/metaworld/",),
     "ray": ("launch.py",),
     "tyro": ("arguments.py",),
+    "viser": ("watch/page.py",),
 }
 BANNED = {"done", "info", "hstate", "rng", "utils", "helpers", "common", "misc"}
 # Metaphors, as names or in text: rollout, agent, gradient, prediction and non-finite are the words.

@@ -12,7 +12,16 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from trmrl.envs.base import JAX, AbstractEnvs, Driver, split_keys
-from trmrl.types import Array, Discrete, EnvSpec, LaneKeys, Outcome, PRNGKey, TrmrlError
+from trmrl.types import (
+    Array,
+    Discrete,
+    EnvSpec,
+    LaneKeys,
+    Outcome,
+    PRNGKey,
+    TrmrlError,
+    replace,
+)
 
 PATTERN = re.compile(r"bandit-n(\d+)-k(\d+)")
 
@@ -57,6 +66,10 @@ class Bandit(AbstractEnvs):
         ended = jnp.ones(chance.shape, bool)
         outcome = Outcome(reward, ended, ~ended, jnp.zeros((chance.shape[0], 1)))
         return BanditState(env_state.arms, key), outcome
+
+    def change_task(self, env_state: BanditState, tasks: Arms) -> BanditState:
+        """Return the state with other tasks."""
+        return replace(env_state, arms=tasks)
 
     def view(self, env_state: BanditState) -> Float[Array, "B K"]:
         """Return the arms' means."""

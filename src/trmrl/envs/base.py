@@ -13,7 +13,16 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
-from trmrl.types import Array, EnvSpec, EnvState, LaneKeys, Outcome, PRNGKey, Task
+from trmrl.types import (
+    Array,
+    EnvSpec,
+    EnvState,
+    LaneKeys,
+    Outcome,
+    PRNGKey,
+    Task,
+    TrmrlError,
+)
 
 if TYPE_CHECKING:  # pyright does not see through Equinox's alias (its issue 4965)
     from typing import ClassVar as AbstractClassVar
@@ -78,6 +87,15 @@ class AbstractEnvs(eqx.Module):
     @abc.abstractmethod
     def step(self, env_state: EnvState, action: Array) -> tuple[EnvState, Outcome]:
         """Answer one action per lane. The state given is consumed."""
+
+    def change_task(self, env_state: EnvState, tasks: Task) -> EnvState:
+        """Return the state with other hidden tasks, in mid-episode; nothing else is changed.
+
+        The state given is consumed. Raises `TrmrlError` in worlds that know their task only from
+        `reset`, which is what worlds do that do not write this.
+        """
+        del env_state, tasks
+        raise TrmrlError(f"{self.spec.name} cannot change its task before an episode is over")
 
     @abc.abstractmethod
     def view(self, env_state: EnvState) -> PyTree:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from trmrl.envs.base import JAX, AbstractEnvs, Driver
 from trmrl.envs.finite import draw_rows, split_rows
-from trmrl.types import Array, Discrete, EnvSpec, LaneKeys, Outcome, PRNGKey
+from trmrl.types import Array, Discrete, EnvSpec, LaneKeys, Outcome, PRNGKey, replace
 
 # Up, right, down, left, stay, as (x, y).
 MOVES = np.array([[0, 1], [1, 0], [0, -1], [-1, 0], [0, 0]], np.int32)
@@ -90,6 +90,10 @@ class Grid(AbstractEnvs):
         state = RoomState(env_state.room, cell, key_held, clock)
         truncated = ~terminated & (clock >= self.spec.horizon)
         return state, Outcome(reward, terminated, truncated, self.observe(state))
+
+    def change_task(self, env_state: RoomState, tasks: Room) -> RoomState:
+        """Return the state with other rooms; their starts count from the next episode on."""
+        return replace(env_state, room=tasks)
 
     def view(self, env_state: RoomState) -> Int[Array, "B 2"]:
         """Return the cells the lanes are in."""

@@ -22,6 +22,7 @@ from trmrl.types import (
     Space,
     Task,
     TrmrlError,
+    replace,
 )
 
 # Of one lane: reset(key, task) -> obs, state; and
@@ -88,6 +89,10 @@ class JaxEnvs(AbstractEnvs):
             success=success[0].astype(bool) if success else None,
         )
         return LaneState(inner, env_state.task, env_state.key, clock), outcome
+
+    def change_task(self, env_state: LaneState, tasks: Task) -> LaneState:
+        """Return the state with other tasks, for the steps to come."""
+        return replace(env_state, task=jax.tree.map(jnp.asarray, tasks))
 
     def view(self, env_state: LaneState) -> PyTree:
         """Return what the environment keeps."""

@@ -52,6 +52,13 @@ class OracleEnvs(AbstractEnvs):
             feature = np.asarray(feature)
         return OracleState(inner, feature), _join(obs, feature)
 
+    def change_task(self, env_state: OracleState, tasks: Task) -> OracleState:
+        """Return the state with other tasks, which the next observation shows."""
+        inner = self.inner.change_task(env_state.inner, tasks)
+        feature = _task_features(tasks)
+        on_host = isinstance(env_state.feature, np.ndarray)
+        return OracleState(inner, np.asarray(feature) if on_host else feature)
+
     def step(self, env_state: OracleState, action: Array) -> tuple[OracleState, Outcome]:
         """Answer one action per lane."""
         inner, outcome = self.inner.step(env_state.inner, action)

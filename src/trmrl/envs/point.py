@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from trmrl.envs.base import JAX, AbstractEnvs, Driver
 from trmrl.envs.finite import draw_rows, split_rows
-from trmrl.types import Array, Continuous, EnvSpec, LaneKeys, Outcome, PRNGKey
+from trmrl.types import Array, Continuous, EnvSpec, LaneKeys, Outcome, PRNGKey, replace
 
 STEP = 0.1  # length of the longest move along each axis
 RADIUS = 0.2  # within which a sparse goal pays
@@ -89,6 +89,10 @@ class PointRobot(AbstractEnvs):
         reward = self.reward(distance)
         outcome = Outcome(reward, terminated, truncated, position, dense_reward)
         return PointState(env_state.task, position, clock), outcome
+
+    def change_task(self, env_state: PointState, tasks: Place) -> PointState:
+        """Return the state with other tasks."""
+        return replace(env_state, task=tasks)
 
     def view(self, env_state: PointState) -> Float[Array, "B 2"]:
         """Return the positions."""

@@ -12,7 +12,16 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from trmrl.envs.base import JAX, AbstractEnvs, Driver, split_keys
-from trmrl.types import Array, Discrete, EnvSpec, LaneKeys, Outcome, PRNGKey, TrmrlError
+from trmrl.types import (
+    Array,
+    Discrete,
+    EnvSpec,
+    LaneKeys,
+    Outcome,
+    PRNGKey,
+    TrmrlError,
+    replace,
+)
 
 PATTERN = re.compile(r"tabular-n(\d+)")
 NUM_STATES, NUM_ACTIONS, HORIZON = 10, 5, 10
@@ -76,6 +85,10 @@ class Tabular(AbstractEnvs):
         truncated = jnp.broadcast_to(clock >= self.spec.horizon, state.shape)
         outcome = Outcome(reward, jnp.zeros_like(truncated), truncated, _observe(next_state))
         return TabularState(mdp, next_state, clock, key), outcome
+
+    def change_task(self, env_state: TabularState, tasks: MDP) -> TabularState:
+        """Return the state with other tasks."""
+        return replace(env_state, mdp=tasks)
 
     def view(self, env_state: TabularState) -> Int[Array, " B"]:
         """Return the state each lane is in."""

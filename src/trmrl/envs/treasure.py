@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from trmrl.envs.base import JAX, AbstractEnvs, Driver
 from trmrl.envs.point import STEP, Place, PointState
-from trmrl.types import Array, Continuous, EnvSpec, LaneKeys, Outcome, PRNGKey
+from trmrl.types import Array, Continuous, EnvSpec, LaneKeys, Outcome, PRNGKey, replace
 
 REACH = 0.1  # of the treasure, and of the summit
 MOUNTAIN = 0.5  # radius
@@ -61,6 +61,10 @@ class TreasureHunt(AbstractEnvs):
         never = jnp.zeros(found.shape, bool)
         over = jnp.broadcast_to(state.clock >= self.spec.horizon, found.shape)
         return state, Outcome(reward, never, over, _observe(state), success=found)
+
+    def change_task(self, env_state: PointState, tasks: Place) -> PointState:
+        """Return the state with other tasks."""
+        return replace(env_state, task=tasks)
 
     def view(self, env_state: PointState) -> Float[Array, "B 2"]:
         """Return the positions."""

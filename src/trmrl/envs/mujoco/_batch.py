@@ -102,10 +102,14 @@ class Lanes:
         self.qpos, self.qvel = batch.bind("qpos"), batch.bind("qvel")
         # Computed fields read zero if bound after the call.
         self.computed = {field: batch.bind(field) for field in computed}
-        for field, factor in scaled.items():
-            batch.expand(field)[:] = getattr(self.model, field) * factor
-        if scaled:
-            batch.set_const()
+        self.scale(scaled)
+
+    def scale(self, factors: Factors) -> None:
+        """Replace the factors by others on the same fields; no bit of any state changes."""
+        for field, factor in factors.items():
+            self._batch.expand(field)[:] = getattr(self.model, field) * factor
+        if factors:
+            self._batch.set_const()
 
     def elapsed(self) -> Int[np.ndarray, " B"]:
         """Return how many steps each lane has taken since its reset."""

@@ -55,6 +55,10 @@ class DelayedEnvs(AbstractEnvs):
         env_state.owed[due] = 0.0
         return Owing(inner, env_state.owed, env_state.clock), replace(outcome, reward=paid)
 
+    def change_task(self, env_state: Owing, tasks: Task) -> Owing:
+        """Return the state with other tasks; what is owed stays owed."""
+        return replace(env_state, inner=self.inner.change_task(env_state.inner, tasks))
+
     def view(self, env_state: EnvState) -> Any:
         """Return the inner worlds' view."""
         return self.inner.view(env_state.inner)

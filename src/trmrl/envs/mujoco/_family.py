@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from trmrl.envs.base import HOST, AbstractEnvs, Driver
-from trmrl.envs.mujoco._batch import Factors, Lanes
+from trmrl.envs.mujoco._batch import Factors, Lanes, load_model
+from trmrl.envs.mujoco.geometry import Figure
 from trmrl.types import (
     Array,
     Continuous,
@@ -27,6 +28,7 @@ from trmrl.types import (
     PRNGKey,
     Task,
     TrmrlError,
+    replace,
 )
 
 # Of the lanes of an episode, the share that may diverge (and one lane always may). A few are the
@@ -203,6 +205,21 @@ class MujocoEnvs(AbstractEnvs):
                 f"{self.spec.name}: {total} of {num_lanes} lanes diverged in one episode, "
                 f"expected at most {MAX_DIVERGED:.0%}"
             )
+
+    def change_task(self, env_state: Episode, tasks: Task) -> Episode:
+        """Return the handle with other tasks: other rewards, and another model where it is one."""
+        tasks = jax.tree.map(np.asarray, tasks)
+        env_state.lanes.scale(self.factors(env_state.lanes.model, tasks))
+        return replace(env_state, tasks=tasks)
+
+    @property
+    def step_seconds(self) -> float:
+        """How long a step is, in the world's time."""
+        return self.robot.frame_skip * load_model(self.robot.file).opt.timestep
+
+    def figure(self) -> Figure:
+        """Return what the robot looks like; `view` is what it is placed by."""
+        return Figure(load_model(self.robot.file))
 
     def view(self, env_state: Episode) -> Float[np.ndarray, "B nq"]:
         """Return a copy of `qpos`."""

@@ -229,3 +229,33 @@ def test_lanes_must_suit_the_agents_tasks(herd, per_task, ring, num_lanes, compl
         return
     with pytest.raises(TrmrlError, match=complaint):
         configs.check(config, SPEC)
+
+
+def without_added(value):
+    """A config in JSON as a version wrote it that had none of the added fields."""
+    if isinstance(value, list):
+        return [without_added(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {k: v for k, v in value.items() if f"{value['kind']}.{k}" not in configs.ADDED}
+    return {name: without_added(item) for name, item in kept.items()}
+
+
+def test_what_an_older_version_did_not_write_is_read_as_what_it_did(config):
+    written = json.loads(json.dumps(configs.to_json(config)))
+    older = without_added(written)
+    assert older != written
+    assert configs.from_json(older) == config
+
+
+def test_fields_added_since_exist_and_are_off():
+    """Nothing is learned from stored trials, no objective counts, and tasks are train tasks."""
+    known = configs.kinds()
+    defaults = {}
+    for dotted in configs.ADDED:
+        kind, name = dotted.split(".")
+        defaults[dotted] = {f.name: f.default for f in dataclasses.fields(known[kind])}[name]
+    assert defaults.pop("TaskPlan.split") == "train"
+    assert type(defaults.pop("MemoryAgent.readout")).__name__ == "FeatureConfig"
+    assert defaults.pop("PPO.replayed").objectives.listed() == ()
+    assert {objective.coef for objective in defaults.values()} == {0.0}

@@ -14,6 +14,16 @@ from trmrl.nets import CORES
 from trmrl.settings import AbstractSettings, field, limits
 from trmrl.types import EnvSpec, TrmrlError
 
+# Fields that older versions did not have, and whose default is what those versions did: a run of
+# theirs is read as if they stood in its config.
+ADDED = {
+    "MemoryAgent.readout",
+    "Objectives.elbo",
+    "Objectives.novelty",
+    "PPO.replayed",
+    "TaskPlan.split",
+}
+
 
 class Config(AbstractSettings):
     """Everything a training run depends on.
@@ -167,7 +177,9 @@ def _read(value: Any) -> Any:
     for name in sorted(set(given) - set(declared)):
         raise TrmrlError(f"config gives {kind.__name__}.{name}, which this version does not know")
     for name, one in declared.items():
-        if name not in given:
+        if name not in given and f"{kind.__name__}.{name}" in ADDED:
+            given[name] = one.default
+        elif name not in given:
             raise TrmrlError(
                 f"config lacks {kind.__name__}.{name}, which this version needs: it was written by "
                 "another one, which can read it"

@@ -85,8 +85,8 @@ def _limits(spec: EnvSpec, config: Config, words: str) -> list[str]:
     ]
     yardsticks = f" For one episode: {', '.join(bounds)}." if bounds else ""
     return [
-        f"It is of use in `{spec.name}` alone, on tasks like those of the split `{plan.split}` it was "
-        "trained on. A row of another split says what it does beyond.",
+        f"It is of use in `{spec.name}` alone, on tasks like those of the split `{plan.split}` "
+        "it was trained on. A row of another split says what it does beyond.",
         "It is one training seed: intervals are over tasks, and say nothing of other seeds."
         + yardsticks,
         *([words] if words else []),

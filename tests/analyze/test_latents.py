@@ -20,7 +20,7 @@ def test_pca_is_the_eigenvectors_of_the_covariance():
 
 @pytest.mark.parametrize("core", ["window", "gru"])
 def test_what_can_be_read_of_the_task(subject_of, worlds, core):
-    """The start of an episode is observed at once; nothing of the current is, at the first step."""
+    """The start of an episode is among the task's numbers, and observed at once."""
     found = latents(subject_of(core, worlds(), 60))
     probes = found.numbers["r_squared"]
     assert found.numbers["steps"][0] == 0 and found.numbers["num_tasks"] == 60
@@ -28,7 +28,7 @@ def test_what_can_be_read_of_the_task(subject_of, worlds, core):
     assert list(probes) == ["embedding", *layers]
     last = probes[layers[-1]]
     assert last["ci95_low"][-1] <= last["mean"][-1] <= last["ci95_high"][-1] <= 1.0
-    assert last["mean"][3] > last["mean"][0] + 0.1  # currents show once they have pulled
+    assert last["mean"][0] > 0.3 and probes["embedding"]["mean"][0] > 0.3
     assert found.arrays["memory/layer 1"].shape == (len(found.numbers["steps"]), 60, 8)
     names = [figure.name for figure in found.figures]
     assert names[:3] == ["probes", "pca-embedding", "pca-layer 1"]

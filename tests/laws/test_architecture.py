@@ -48,7 +48,8 @@ ROOMS = {
     "check.py": ("types.py", "envs/", "ops/"),
     "report/": ("types.py", "run.py", "ops/"),
     "analyze/": (
-        "types.py", "agents/base.py", "envs/", "nets/", "ops/", "run.py", "trial.py", "train.py",
+        "types.py", "settings.py", "agents/base.py", "envs/", "nets/", "ops/", "run.py",
+        "trial.py", "train.py",
         "references/", "report/",
     ),
     "watch/": (

@@ -13,7 +13,7 @@ from trmrl.run import Run
 from trmrl.types import TrainState, replace
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def save_run(tmp_path_factory, small_agent, shake, drift) -> Callable:
     """`save_run(env, core="window", name="run")`: the path of a run folder on a world."""
 

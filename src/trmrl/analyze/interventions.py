@@ -20,6 +20,7 @@ from trmrl.analyze.subject import Findings, Subject, panel
 from trmrl.envs.base import HOST, AbstractEnvs, Driver
 from trmrl.ops.bootstrap import bootstrap_interval, mean_interval
 from trmrl.report.panels import Panel, Series
+from trmrl.settings import field
 from trmrl.types import (
     Array,
     Decision,
@@ -106,8 +107,8 @@ class Erased(AbstractVariant):
     """Its memory is emptied once, before it acts at step `at`."""
 
     inner: AbstractAgent
-    at: int
-    horizon: int
+    at: int = field(low=0)
+    horizon: int = field(low=1)
 
     def change(self, act, held, empty, timestep, now):
         """Act on an empty memory at step `at`."""
@@ -118,8 +119,8 @@ class Frozen(AbstractVariant):
     """From step `at` on it forgets each step again: it acts on its memory of before, and on now."""
 
     inner: AbstractAgent
-    at: int
-    horizon: int
+    at: int = field(low=0)
+    horizon: int = field(low=1)
 
     def change(self, act, held, empty, timestep, now):
         """Act, and keep the memory of before."""
@@ -131,8 +132,8 @@ class Misinformed(AbstractVariant):
     """From step `at` on it is given the rewards of another task: of the lanes beside."""
 
     inner: AbstractAgent
-    at: int
-    horizon: int
+    at: int = field(low=0)
+    horizon: int = field(low=1)
 
     def change(self, act, held, empty, timestep, now):
         """Act on the reward that another lane has just earned."""

@@ -256,7 +256,7 @@ class PPO(AbstractSettings):
                 continue
             paid = jnp.where(rows.valid, paid, 0.0)
             discount = jnp.full(rows.valid.shape, self.gamma)
-            sums = jax.vmap(discounted_return, in_axes=1, out_axes=1)(paid, discount, rows.valid)
+            sums = _returns(paid, discount, rows.valid)
             moments = moments | {name: add(moments[name], sums.reshape(-1), rows.valid.reshape(-1))}
             total = total + (1.0 - elapsed) * coefs[name] * scale(moments[name], paid)
         return total, moments
@@ -275,8 +275,7 @@ class PPO(AbstractSettings):
         ends_episode = outcome.terminated | outcome.truncated | next_starts
         ends = last if self.credit_across_episodes else last | ends_episode
         discount = jnp.where(ends, 0.0, self.gamma)
-        returns = jax.vmap(discounted_return, in_axes=1, out_axes=1)
-        target = returns(reward, discount, rows.valid)
+        target = _returns(reward, discount, rows.valid)
         credited = rows.valid
         if self.bootstrap:
             cut = ends & ~outcome.terminated
@@ -309,6 +308,11 @@ class PPO(AbstractSettings):
         rows = draw(stored, self.replayed.num_updates * self.replayed.num_trials, key=draw_key)
         whole = _gather(model, rows, self.replayed.objectives.listed(), key=key)
         return _cut(model.network.core, whole, rows.valid.shape[0])
+
+
+def _returns(reward: jax.Array, discount: jax.Array, valid: jax.Array) -> jax.Array:
+    """Return the discounted return of every row, `[T, B]`, a lane at a time."""
+    return jax.vmap(discounted_return, in_axes=1, out_axes=1)(reward, discount, valid)
 
 
 def _gather(
@@ -387,8 +391,7 @@ def _add_moments(model: Model, rows: Trajectory, discount: jax.Array) -> Model:
     """Return the model with the trial's observations and returns added to its moments."""
     valid = rows.valid.reshape(-1)
     obs = rows.timestep.obs.reshape((-1, rows.timestep.obs.shape[-1]))
-    returns = jax.vmap(discounted_return, in_axes=1, out_axes=1)
-    sums = returns(rows.outcome.reward, discount, rows.valid).reshape(-1)
+    sums = _returns(rows.outcome.reward, discount, rows.valid).reshape(-1)
     return replace(
         model,
         obs_moments=add(model.obs_moments, obs, valid),

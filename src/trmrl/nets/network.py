@@ -13,8 +13,8 @@ from trmrl.nets.embed import token
 from trmrl.nets.heads import PolicyHead
 from trmrl.nets.linear import MLP
 from trmrl.nets.readout import AbstractReadout
-from trmrl.ops.normalize import Moments
-from trmrl.types import Memory, Timestep
+from trmrl.ops.normalize import Moments, normalize
+from trmrl.types import Array, Memory, Timestep
 
 ValueInput = Literal["feature", "token"]
 MemoryScope = Literal["trial", "episode"]
@@ -82,6 +82,10 @@ class Model(eqx.Module):
     return_moments: Moments
     memory_scope: MemoryScope = eqx.field(static=True)
     normalize_obs: bool = eqx.field(static=True)
+
+    def shown(self, obs: Float[Array, "*axes D"]) -> Float[Array, "*axes D"]:
+        """Return observations as the core is shown them: normalized, or as they are."""
+        return normalize(self.obs_moments, jnp.asarray(obs)) if self.normalize_obs else obs
 
     def tokens(
         self, timestep: Timestep

@@ -18,7 +18,6 @@ from trmrl.nets.heads import HeadConfig
 from trmrl.nets.network import Model, Network, Reading
 from trmrl.nets.readout import AbstractReadout, BeliefReadout
 from trmrl.ops.masked import mean
-from trmrl.ops.normalize import normalize
 from trmrl.settings import field
 from trmrl.types import EnvSpec, Metrics, PRNGKey, Trajectory, TrmrlError
 
@@ -67,13 +66,12 @@ class ELBO(AbstractObjective):
         self, model: Model, rows: Trajectory, *, key: PRNGKey
     ) -> dict[str, Float[jax.Array, "T B *D"]]:
         """Return observations as shown, rewards, and the noise of beliefs and of their choice."""
-        shown = lambda x: normalize(model.obs_moments, x) if model.normalize_obs else x
         noise_key, row_key = jax.random.split(key)
         noise_shape = (*rows.valid.shape, _readout(model.network).latent)
         return {
-            "obs": shown(rows.timestep.obs),
+            "obs": model.shown(rows.timestep.obs),
             "reward": rows.outcome.reward,
-            "next_obs": shown(rows.outcome.next_obs),
+            "next_obs": model.shown(rows.outcome.next_obs),
             "noise": jax.random.normal(noise_key, noise_shape),
             "number": jax.random.uniform(row_key, rows.valid.shape),
         }

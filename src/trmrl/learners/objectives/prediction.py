@@ -12,7 +12,6 @@ from trmrl.nets.heads import HeadConfig, Predictor
 from trmrl.nets.network import Model, Network, Reading
 from trmrl.nets.readout import AbstractReadout
 from trmrl.ops.masked import mean, standardize
-from trmrl.ops.normalize import normalize
 from trmrl.settings import field
 from trmrl.types import EnvSpec, Metrics, PRNGKey, Trajectory
 
@@ -45,10 +44,7 @@ class Prediction(AbstractObjective):
         """Return rewards, by this trial's own moments, and next observations as they are shown."""
         del key
         reward = standardize(rows.outcome.reward, rows.valid)[..., None]
-        next_obs = rows.outcome.next_obs
-        if model.normalize_obs:
-            next_obs = normalize(model.obs_moments, next_obs)
-        return jnp.concatenate([reward, next_obs], axis=-1)
+        return jnp.concatenate([reward, model.shown(rows.outcome.next_obs)], axis=-1)
 
     def loss(
         self, network: Network, reading: Reading, chunks: Chunks

@@ -1,8 +1,5 @@
 """Interventions do what they say, from their step on, and nothing before."""
 
-from dataclasses import dataclass
-from typing import Any
-
 import jax
 import numpy as np
 import pytest
@@ -15,9 +12,8 @@ from trmrl.analyze.interventions import (
     interventions,
     middle,
     steps_to_recover,
-    with_task,
 )
-from trmrl.types import Continuous, EnvSpec, Timestep
+from trmrl.types import Continuous, EnvSpec, Timestep, replace
 
 AT, H = 4, 3  # the second step of the second episode of three
 
@@ -74,10 +70,20 @@ def test_another_task_s_rewards_are_those_of_the_lane_beside(case):
     assert np.abs(found[AT:] - untouched[AT:]).max() > 1e-2
 
 
-@pytest.mark.parametrize("host", [False, True])
-def test_swapped_worlds_are_the_other_task_s_from_then_on(subject_of, worlds, host):
-    """Points drift by the other current; before the step nothing differs, at all."""
+@pytest.mark.parametrize(("host", "at_once"), [(False, True), (True, True), (True, False)])
+def test_swapped_worlds_are_the_other_task_s_from_then_on(subject_of, worlds, host, at_once):
+    """Points drift by the other current, from the next episode on where it cannot change at once.
+
+    Before the step nothing differs, at all.
+    """
     envs = worlds(host=host, horizon=H, num_episodes=3)
+
+    class Changing(type(envs)):
+        def change_task(self, env_state, tasks):
+            return replace(env_state, tasks=tasks)
+
+    envs = Changing(**vars(envs)) if at_once else envs
+    first = AT if at_once else 6
     subject = subject_of("gru", envs, num_tasks=4)
     tasks = subject.tasks(4)
     other = jax.tree.map(lambda x: np.asarray(x)[::-1].copy(), tasks)
@@ -85,30 +91,14 @@ def test_swapped_worlds_are_the_other_task_s_from_then_on(subject_of, worlds, ho
     swapped = Swapped(inner=envs, spec=envs.spec, other=other, at=AT)
     rows = subject.roll_out(tasks, envs=swapped).rows.flatten_time()
     np.testing.assert_allclose(
-        rows.outcome.reward[:AT], untouched.outcome.reward[:AT], rtol=1e-4, atol=1e-5
+        rows.outcome.reward[:first], untouched.outcome.reward[:first], rtol=1e-4, atol=1e-5
     )
     for t in range(9):
         x, after = rows.timestep.obs[t, :, 0], rows.outcome.next_obs[t, :, 0]
         push = np.array([0.04, -0.02], np.float32)
-        drift = np.asarray((other if t >= AT else tasks).drift)
+        drift = np.asarray((other if t >= first else tasks).drift)
         np.testing.assert_allclose(after, x + drift + rows.decision.action[t] @ push, atol=1e-4)
     assert np.abs(rows.timestep.obs[6, :, 0] - untouched.timestep.obs[6, :, 0]).max() > 1e-2
-
-
-@dataclass(frozen=True)
-class Deep:
-    inner: Any
-    clock: int
-
-
-def test_a_task_is_found_wherever_a_state_holds_it():
-    task, other = {"goal": np.array([1.0, 2.0])}, {"goal": np.array([3.0, 4.0])}
-    like = {"goal": np.array([1.0, 2.5])}  # as it is shaped, and another
-    state = Deep((Deep(task, 1), like), 2)
-    found = with_task(state, task, other)
-    assert found == Deep((Deep(other, 1), like), 2)
-    apart = Deep(like, 3)
-    assert with_task(apart, task, other) is apart
 
 
 def test_the_middle_is_within_an_episode():

@@ -4,7 +4,7 @@ Each intervention is a variant of the agent or of its worlds that `run_trial` pl
 """
 
 import abc
-import dataclasses
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -35,6 +35,7 @@ from trmrl.types import (
     Timestep,
     Trajectory,
     Trial,
+    TrmrlError,
     replace,
 )
 
@@ -164,9 +165,8 @@ class Swapped(AbstractEnvs):
     """Worlds whose tasks are replaced by `other` at step `at` of one trial.
 
     For a single trial: steps are counted from the making on, in `clock`, which is why the driver
-    is `HOST` whatever that of `inner`. Where the state of a world holds the task as such, rewards
-    and dynamics change at once (`with_task`); what worlds build into a simulation when an episode
-    begins changes at the next.
+    is `HOST` whatever that of `inner`. Rewards and dynamics change at once, by the worlds'
+    `change_task`; in worlds without it, when the next episode begins.
     """
 
     inner: AbstractEnvs
@@ -194,7 +194,9 @@ class Swapped(AbstractEnvs):
         """Answer one action per lane."""
         state, tasks = env_state
         if self.clock[0] == self.at:
-            state, tasks = with_task(state, tasks, self.other), self.other
+            tasks = self.other
+            with contextlib.suppress(TrmrlError):  # worlds that change it at the next reset
+                state = self.inner.change_task(state, tasks)
         self.clock[0] += 1
         state, outcome = self._compiled[1](state, action)
         return (state, tasks), outcome
@@ -207,38 +209,6 @@ class Swapped(AbstractEnvs):
     def view(self, env_state: EnvState) -> PyTree:
         """Return the inner worlds' view."""
         return self.inner.view(env_state[0])
-
-
-def with_task(state: Any, tasks: Task, other: Task) -> Any:
-    """Return a world's state with its task replaced, wherever in its records it is held.
-
-    A part of the state is the task if it has its structure and its numbers. Where no part is, the
-    state is returned as it was.
-    """
-    wanted, treedef = jax.tree.flatten(tasks)
-
-    def is_task(part: Any) -> bool:
-        leaves, found = jax.tree.flatten(part)
-        return found == treedef and all(map(np.array_equal, leaves, wanted))
-
-    def put(part: Any) -> Any:
-        if is_task(part):
-            return other
-        if dataclasses.is_dataclass(part) and not isinstance(part, type):
-            return _with_fields(part, put)
-        if isinstance(part, tuple) and type(part) is tuple:
-            return tuple(put(entry) for entry in part)
-        return part
-
-    return put(state)
-
-
-def _with_fields(record: Any, put: Callable[[Any], Any]) -> Any:
-    """Return a record with `put` of its fields, or the same one where none changed."""
-    fields = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
-    changed = {name: put(value) for name, value in fields.items()}
-    same = all(changed[name] is fields[name] for name in fields)
-    return record if same else dataclasses.replace(record, **changed)
 
 
 def interventions(subject: Subject) -> Findings:

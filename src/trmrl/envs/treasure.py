@@ -80,6 +80,8 @@ def treasure_hunt() -> TreasureHunt:
         action_space=Continuous(2),
         horizon=100,
         num_episodes=1,
+        floor=-570.0,  # random play
+        ceiling=849.0,  # the treasure known
         has_success=True,
         observed=("goal",),
         summary="find a hidden place on a circle, which a mountain's summit shows",

@@ -1,9 +1,12 @@
 """Principal components against NumPy's eigenvectors, and a probe that must find the task."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from trmrl.analyze.latents import latents, pca
+from trmrl.analyze.latents import latents, pca, umap
 from trmrl.types import TrmrlError
 
 
@@ -16,6 +19,26 @@ def test_pca_is_the_eigenvectors_of_the_covariance():
     np.testing.assert_allclose(np.abs(scores), np.abs(expected), atol=1e-9)
     np.testing.assert_allclose(share, values[::-1][:3] / values.sum())
     assert (scores[np.abs(scores).argmax(axis=0), range(3)] > 0).all()
+
+
+class Planar:
+    """What `umap-learn` is asked for: as many neighbors as there are, a seed, one thread for it."""
+
+    def __init__(self, n_neighbors, *, random_state, n_jobs):
+        assert (random_state, n_jobs) == (0, 1)
+        self.n_neighbors = n_neighbors
+
+    def fit_transform(self, rows):
+        return rows[:, :2] * self.n_neighbors
+
+
+def test_umap_where_it_is_installed(monkeypatch):
+    rows = np.arange(60.0).reshape(20, 3)
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Planar))
+    np.testing.assert_array_equal(umap(rows), rows[:, :2] * 15)
+    np.testing.assert_array_equal(umap(rows[:4]), rows[:4, :2] * 3)
+    monkeypatch.setitem(sys.modules, "umap", None)
+    assert umap(rows) is None
 
 
 @pytest.mark.parametrize("core", ["window", "gru"])

@@ -42,7 +42,7 @@ def umap(rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N 2"] | None:
         from umap import UMAP  # pyright: ignore[reportMissingImports]
     except ImportError:
         return None
-    return np.asarray(UMAP(n_neighbors=min(15, len(rows) - 1), random_state=0).fit_transform(rows))
+    return np.asarray(UMAP(min(15, len(rows) - 1), random_state=0, n_jobs=1).fit_transform(rows))
 
 
 def latents(subject: Subject) -> Findings:

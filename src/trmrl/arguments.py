@@ -83,6 +83,25 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """Draw a figure of the TrMRL paper from runs: ablations, online-adaptation and others.
+
+    Writes a picture, and every number of it as CSV beside it. What a figure needs and a run folder
+    lacks (evaluations of trials of 6 episodes, analyses) is made first, and stored there.
+    """
+
+    # meta-training, online-adaptation, fast-adaptation, out-of-distribution, latents, attention
+    # or ablations
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")]
+    out: Path | None = None  # a name in .png, .svg or .pdf; default NAME.png
+    num_tasks: int = 20  # of the evaluations of both kinds of adaptation and out of distribution
+    num_episodes: int = 6  # of their trials
+    seed: int = 1  # of their tasks and worlds
+    trust: bool = False  # import the code that somebody else's run names as its world
+
+
+@dataclass(frozen=True)
 class Analyze:
     """Look inside a trained agent: memories, attention, interventions, consensus, belief.
 
@@ -177,6 +196,7 @@ KINDS = {
     "sweep": Sweep,
     "evaluate": Evaluate,
     "report": Report,
+    "figure": Figure,
     "analyze": Analyze,
     "watch": Watch,
     "record": Record,

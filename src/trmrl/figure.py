@@ -58,7 +58,7 @@ def write_figure(
     for complaint in missing:
         show(f"without {complaint}")
     height = max((one.height for one in parts if isinstance(one, Ablations)), default=HEIGHT)
-    draw_figures(parts, path, titles=True, height=height)
+    draw_figures(parts, path, spacious=True, height=height)
     for part in parts:
         stem = path.stem if len(parts) == 1 else f"{path.stem}-{file_name(part.name)}"
         try:

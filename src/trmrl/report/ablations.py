@@ -109,8 +109,8 @@ def ablations(groups: list[Experiment], splits: Sequence[str]) -> list[Ablations
     """Return the scores of every world's experiments, for each split on which any was evaluated.
 
     A score is the mean return over the episodes of the last standard evaluation. The base of a
-    world is the experiment from which all others together differ in the fewest settings; of
-    several, the first.
+    world is the experiment from which all others together differ in the fewest values of its
+    config; of several, the first.
     """
     found = []
     for env in dict.fromkeys(group.env for group in groups):
@@ -153,14 +153,19 @@ def _settings(experiment: Experiment) -> dict[str, Any]:
 def _changes(among: list[Experiment]) -> tuple[int, list[dict[str, Any]]]:
     """Return which experiment is the base, and what each has changed: values by dotted name."""
     leaves = [flatten(one.config()) for one in among]
-    apart = [sum(len(differing(ours, theirs)) for theirs in leaves) for ours in leaves]
+    # By leaves, not by `differing`: a record of another kind is far from every experiment.
+    apart = [sum(_num_leaves_apart(ours, theirs) for theirs in leaves) for ours in leaves]
     base = apart.index(min(apart))
     changed = []
     for experiment, one in zip(among, leaves, strict=True):
         settings = _settings(experiment)
-        changed.append({name: settings.get(name) for name in differing(one, leaves[base])})
-    few = [one if len(one) <= MOST_CHANGES else None for one in changed]
-    return base, [one if one is not None else {OTHER: None} for one in few]
+        values = {name: settings.get(name) for name in differing(one, leaves[base])}
+        changed.append(values if len(values) <= MOST_CHANGES else {OTHER: None})
+    return base, changed
+
+
+def _num_leaves_apart(ours: dict[str, Any], theirs: dict[str, Any]) -> int:
+    return sum(ours.get(name) != theirs.get(name) for name in {*ours, *theirs} - {"seed"})
 
 
 def _short(names: set[str]) -> dict[str, str]:

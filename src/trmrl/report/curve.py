@@ -34,13 +34,14 @@ def draw_figures(
     found: Sequence[Figure | Ablations],
     path: str | Path,
     *,
-    titles: bool = False,
+    spacious: bool = False,
     height: float = 4.0,
 ) -> Path:
     """Draw figures into one picture, two in a row, each `height` inches high.
 
-    Panels of one scale share their vertical axis, and the legend of the first. Returns the path;
-    raises `TrmrlError` if the picture cannot be written.
+    Panels of one scale share their vertical axis, and the legend of the first. If `spacious` there
+    are titles above, and legends below. Returns the path; raises `TrmrlError` if the picture cannot
+    be written.
     """
     import matplotlib
 
@@ -61,11 +62,11 @@ def draw_figures(
             alike = scales.setdefault(one.scale, [])
             if alike:
                 place.sharey(alike[0])
-            one.draw(place, COLORS, legend=not alike)
+            one.draw(place, COLORS, legend=not alike, below=spacious)
             alike.append(place)
         else:
             one.draw(place, COLORS)
-        if titles:
+        if spacious:
             place.set_title(one.title, fontsize="medium")
     path = Path(path)
     try:

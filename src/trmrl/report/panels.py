@@ -68,14 +68,20 @@ class Panel:
     scale: str
     limits: tuple[float, float] | None = None
 
-    def draw(self, axes: Any, colors: Sequence[str], *, legend: bool = True) -> None:
-        """Draw it, with its axes' names and, unless `legend` is False, its legend."""
+    def draw(
+        self, axes: Any, colors: Sequence[str], *, legend: bool = True, below: bool = False
+    ) -> None:
+        """Draw it, with its axes' names and, unless `legend` is False, its legend.
+
+        The legend is among the lines, or `below` the axes.
+        """
         for series in self.series:
             series.draw(axes, colors)
         if legend:
             for label, color, style in self.legend:
                 axes.plot([], [], style, color=_color(color, colors), label=label)
-            axes.legend(frameon=False, fontsize="small")
+            place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 3}
+            axes.legend(frameon=False, fontsize="small", **(place if below else {}))
         axes.set(xlabel=self.xlabel, ylabel=self.ylabel)
         if self.limits:
             axes.set(ylim=self.limits)
@@ -195,7 +201,8 @@ def steps_panel(
 ) -> Panel:
     """Return the mean reward of every step since the trial began, a line for each split.
 
-    Of the standard evaluations, or those of a `shape`.
+    Of the standard evaluations, or those of a `shape`; between the bounds of worlds whose `specs`
+    know any, if there are test tasks.
     """
     series, drawn = [], []
     for index, experiment in enumerate(groups):
@@ -209,21 +216,20 @@ def steps_panel(
     names = legend(groups) if len(groups) > 1 else []
     names += [(f"{split} tasks", None, SPLITS[split]) for split in SPLITS if split in drawn]
     if "test" in drawn:
-        levels, more = bounds(groups, specs, series, by_step=True)
-        series, names = series + levels, names + more
+        levels = _bounds(groups, specs, series)
+        series = series + levels
+        names += [(level.label, None, level.style) for level in levels]
     return Panel(
         "steps", "Adaptation by step", "steps since the trial began", "reward", series, names,
         "reward",
     )  # fmt: skip
 
 
-def bounds(
-    groups: list[Experiment], specs: Specs | None, series: list[Series], *, by_step: bool
-) -> tuple[list[Series], Legend]:
-    """Return lines at the floor and the ceiling of each world where its spec has them.
+def _bounds(groups: list[Experiment], specs: Specs | None, series: list[Series]) -> list[Series]:
+    """Return lines at the floor and the ceiling of each world whose spec has them, in reward.
 
-    They are returns of one episode on the test split; `by_step` divides them by the steps of its
-    slot, as rewards are 0 after an early end. As long as the other `series`.
+    A spec has returns of one episode on the test split: here a step's share of them. Of all steps
+    of the slot, as the reward is 0 after an early end. As long as the other `series`.
     """
     found: list[Series] = []
     ends = np.asarray([min(one.x[0] for one in series), max(one.x[-1] for one in series)])
@@ -232,10 +238,10 @@ def bounds(
         for name, style in BOUNDS.items():
             value = getattr(spec, name)
             if value is not None:
-                level = np.full(2, value / spec.horizon if by_step else value)
+                level = np.full(2, value / spec.horizon)
                 label = name if len(known) == 1 else f"{name} of {env}"
                 found.append(Series(label, "reference", None, ends, level, style=style))
-    return found, [(one.label, None, one.style) for one in found]
+    return found
 
 
 def success_panel(groups: list[Experiment], episodes: Episodes | None = None) -> Panel:

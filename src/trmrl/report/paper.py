@@ -5,6 +5,7 @@ A menu: what each figure is drawn from, and how. What runs lack for one, `figure
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -18,7 +19,6 @@ from trmrl.report.panels import (
     Panel,
     Series,
     Specs,
-    bounds,
     cost_panel,
     legend,
     mean_series,
@@ -29,6 +29,7 @@ from trmrl.run import Run
 from trmrl.types import replace
 
 Part = Figure | Ablations  # of a figure: what one world, split or run has in it
+Draw = Callable[[list[Experiment], Shape, Specs], list[Part]]
 TASK_SHOWN = "--"  # how the lines of oracles are drawn
 
 
@@ -41,71 +42,69 @@ class PaperFigure:
     analysis. `lacks(run)` says what of a run cannot be made afterwards.
     """
 
-    draw: Callable[[list[Experiment], Shape, Specs], list[Part]]
+    draw: Draw
     split: str | None = None
     analysis: str | None = None
     lacks: Callable[[Run], str | None] = lambda run: None
 
 
-def _meta_training(groups: list[Experiment], shape: Shape, specs: Specs) -> list[Part]:
-    """Return, per world, means over seeds on held-out tasks over env steps."""
-    found: list[Part] = []
-    for env, among in _by_world(groups).items():
-        parts = (
-            (cost_panel(among, "env_steps"), "Return on held-out tasks"),
-            (success_panel(among), "Success on held-out tasks"),
-        )
-        for panel, title in parts:
-            means = [series for series in panel.series if series.kind == "mean"]
-            panel = replace(panel, series=means, title=title)
-            found += _part(panel, panel.legend, among, env)
-    return found
+def _per_world(make: Callable[[list[Experiment], Shape, Specs], list[Panel]]) -> Draw:
+    """Return how a figure of panels is drawn, with panels of its own for each world."""
 
-
-def _online_adaptation(groups: list[Experiment], shape: Shape, specs: Specs) -> list[Part]:
-    """Return, per world, the mean reward of every step of trials of many episodes."""
-    found: list[Part] = []
-    for env, among in _by_world(groups).items():
-        panel = steps_panel(among, specs, splits=("test",), shape=shape)
-        names = legend(among) + [
-            (series.label, None, series.style) for series in _references(panel.series)
-        ]
-        found += _part(panel, names, among, env)
-    return found
-
-
-def _by_episode(split: str) -> Callable[[list[Experiment], Shape, Specs], list[Part]]:
     def draw(groups: list[Experiment], shape: Shape, specs: Specs) -> list[Part]:
-        """Return, per world, the return of every episode of the trials."""
         found: list[Part] = []
-        for env, among in _by_world(groups).items():
-            series: list[Series] = []
-            for index, experiment in enumerate(among):
-                lines = [
-                    (np.arange(1.0, one.num_episodes + 1), np.mean(one.returns, axis=0))
-                    for one in last_evaluations(experiment, split, shape)
-                ]
-                series += mean_series(experiment.label, lines, index, "o-")
-            known = specs if split == "test" else {}
-            levels, names = bounds(among, known, series, by_step=False) if series else ([], [])
-            panel = Panel(
-                f"episodes-{split}", f"Adaptation by episode, {split} tasks", "episode",
-                "return of the episode", series + levels, [], "return",
-            )  # fmt: skip
-            found += _part(panel, legend(among) + names, among, env)
+        for env in dict.fromkeys(group.env for group in groups):
+            among = [group for group in groups if group.env == env]
+            panels = [panel for panel in make(among, shape, specs) if panel.series]
+            found += [_of_world(panel, among, env) for panel in panels]
         return found
 
     return draw
 
 
-def _analysis(name: str, kinds: tuple[str, ...]) -> PaperFigure:
-    """Return the entry of what `trmrl analyze` draws; of it, the figures whose names begin so."""
+def _meta_training(groups: list[Experiment], shape: Shape, specs: Specs) -> list[Panel]:
+    """Return means over seeds on held-out tasks over env steps: return and success."""
+    panels = {
+        "return on held-out tasks": cost_panel(groups, "env_steps"),
+        "success on held-out tasks": success_panel(groups),
+    }
+    means = lambda panel: [series for series in panel.series if series.kind == "mean"]
+    return [replace(panel, series=means(panel), title=title) for title, panel in panels.items()]
+
+
+def _online_adaptation(groups: list[Experiment], shape: Shape, specs: Specs) -> list[Panel]:
+    """Return the mean reward of every step of trials of many episodes."""
+    panel = steps_panel(groups, specs, splits=("test",), shape=shape)
+    known = [series for series in panel.series if series.kind == "reference"]
+    names = legend(groups) + [(series.label, None, series.style) for series in known]
+    return [replace(panel, title="reward by step, test tasks", legend=names)]
+
+
+def _returns(split: str, groups: list[Experiment], shape: Shape, specs: Specs) -> list[Panel]:
+    """Return the return of every episode of the trials."""
+    series: list[Series] = []
+    for index, experiment in enumerate(groups):
+        lines = [
+            (np.arange(1.0, one.num_episodes + 1), np.mean(one.returns, axis=0))
+            for one in last_evaluations(experiment, split, shape)
+        ]
+        series += mean_series(experiment.label, lines, index, "o-")
+    title = f"return by episode, {split} tasks"
+    names = legend(groups)
+    return [Panel("episodes", title, "episode", "return of the episode", series, names, "return")]
+
+
+def _analyzed(name: str, *kinds: str) -> PaperFigure:
+    """Return how the figures of an analysis whose names begin so are drawn, of each run."""
 
     def draw(groups: list[Experiment], shape: Shape, specs: Specs) -> list[Part]:
-        found = []
+        found: list[Part] = []
         for run in (run for group in groups for run in group.runs.values()):
             start = tuple(f"{run.path.resolve().name}-{kind}" for kind in kinds)
-            found += [figure for figure in analyzed(run, name) if figure.name.startswith(start)]
+            for figure in analyzed(run, name):
+                if figure.name.startswith(start):
+                    alone = {"scale": figure.name} if isinstance(figure, Panel) else {}
+                    found.append(replace(figure, **alone))
         return found
 
     return PaperFigure(draw, analysis=name)
@@ -115,25 +114,12 @@ def _ablations(groups: list[Experiment], shape: Shape, specs: Specs) -> list[Par
     return list(ablations(groups, tuple(SPLITS)))
 
 
-def _by_world(groups: list[Experiment]) -> dict[str, list[Experiment]]:
-    found: dict[str, list[Experiment]] = {}
-    for group in groups:
-        found.setdefault(group.env, []).append(group)
-    return found
-
-
-def _references(series: list[Series]) -> list[Series]:
-    return [one for one in series if one.kind == "reference"]
-
-
-def _part(panel: Panel, names: list, among: list[Experiment], env: str) -> list[Part]:
-    """Return the panel of one world, with its own scale and legend; nothing if it has no lines.
+def _of_world(panel: Panel, among: list[Experiment], env: str) -> Panel:
+    """Return a panel under its world's name, with its own scale.
 
     Oracles' lines are dashed, and lines that were not drawn have no place in the legend.
     """
     drawn = {one.color for one in panel.series}
-    if not drawn - {None}:
-        return []
     oracles = {index for index, group in enumerate(among) if _is_oracle(group)}
     marked = [
         replace(one, style=one.style.replace("-", TASK_SHOWN)) if one.color in oracles else one
@@ -141,12 +127,11 @@ def _part(panel: Panel, names: list, among: list[Experiment], env: str) -> list[
     ]
     shown = [
         (f"{label} (task shown)", color, TASK_SHOWN) if color in oracles else (label, color, style)
-        for label, color, style in names
+        for label, color, style in panel.legend
         if color in drawn
     ]
-    fields = {"name": f"{panel.name}-{env}", "title": f"{panel.title} of {env}"}
-    scale = f"{panel.scale}-{env}"
-    return [replace(panel, series=marked, legend=shown, scale=scale, **fields)]
+    name, title = f"{panel.name}-{env}", f"{env}: {panel.title}"
+    return replace(panel, name=name, title=title, series=marked, legend=shown, scale=name)
 
 
 def _is_oracle(experiment: Experiment) -> bool:
@@ -163,11 +148,11 @@ def _not_concluded(run: Run) -> str | None:
 
 
 FIGURES: dict[str, PaperFigure] = {
-    "meta-training": PaperFigure(_meta_training, lacks=_never_evaluated),
-    "online-adaptation": PaperFigure(_online_adaptation, split="test"),
-    "fast-adaptation": PaperFigure(_by_episode("test"), split="test"),
-    "out-of-distribution": PaperFigure(_by_episode("ood"), split="ood"),
-    "latents": _analysis("latents", ("pca", "umap")),
-    "attention": _analysis("attention", ("attention", "influence", "look-back")),
+    "meta-training": PaperFigure(_per_world(_meta_training), lacks=_never_evaluated),
+    "online-adaptation": PaperFigure(_per_world(_online_adaptation), split="test"),
+    "fast-adaptation": PaperFigure(_per_world(partial(_returns, "test")), split="test"),
+    "out-of-distribution": PaperFigure(_per_world(partial(_returns, "ood")), split="ood"),
+    "latents": _analyzed("latents", "pca", "umap"),
+    "attention": _analyzed("attention", "attention", "influence"),
     "ablations": PaperFigure(_ablations, lacks=_not_concluded),
 }

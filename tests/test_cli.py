@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from rich.console import Console
@@ -347,8 +348,9 @@ def test_evaluations_stand_side_by_side_with_success_where_it_is_marked(screen, 
 
 def test_report_draws_runs(capsys, trained, tmp_path):
     out = tmp_path / "curves.svg"
-    cli.main(["report", str(trained), str(trained), "--out", str(out)])
-    assert "<svg" in out.read_text()
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        cli.main(["report", str(trained), str(trained), "--out", str(out)])
+    assert ">floor</text>" in out.read_text()
     header, _, *rows, wrote = capsys.readouterr().out.splitlines()
     assert header.startswith("| run | split |")
     each, over_seeds = rows[: rows.index("")], rows[rows.index("") + 3 :]
@@ -361,6 +363,11 @@ def test_report_draws_runs(capsys, trained, tmp_path):
         for episode in ("1", "2", "3", "4", "sum of 4")
     ]
     assert wrote == f"wrote {out}"
+
+
+def test_a_report_as_a_page_has_the_bounds_of_the_world(trained, tmp_path):
+    cli.main(["report", str(trained), "--out", str(tmp_path / "x.html")])
+    assert ">floor</text>" in (tmp_path / "x.html").read_text()
 
 
 def test_a_figure_is_written_with_its_numbers_and_the_table_of_ablations(capsys, copy, tmp_path):

@@ -231,8 +231,9 @@ def _figure(args: list[str]) -> None:
         raise TrmrlError(f"--seed is {options.seed}, expected 0 to 2**32 - 1")
     runs = [Run.open(path) for path in options.runs]
     path = options.out or Path(f"{options.name}.png")
-    shape, specs = Shape(options.num_tasks, options.num_episodes, options.seed), specs_of(runs)
-    parts = write_figure(options.name, runs, path, shape, specs, _print, trust=options.trust)
+    shape = Shape(options.num_tasks, options.num_episodes, options.seed)
+    specs, trust = specs_of(runs, trust=options.trust), options.trust
+    parts = write_figure(options.name, runs, path, shape, specs, _print, trust=trust)
     for part in parts:
         if isinstance(part, Ablations):
             print(f"{part.summary().markdown()}\n")

@@ -88,7 +88,7 @@ def test_what_was_evaluated_for_another_purpose_replaces_no_score(make_run, eval
         "test-20x6-seed1": shaped(evaluation, 20, 6, seed=1, env_steps=99_000),
         "test-20x6-seed0": shaped(evaluation, 20, 6),
         "test-9x2-seed0": shaped(evaluation, 9, 2),
-        "test-9x2-seed1": shaped(evaluation, 9, 2, seed=1),
+        "other-9x2-seed1": shaped(evaluation, 9, 2, seed=1),
         "a-sampled": shaped(evaluation, 9, 2, explore=True),
     }
     for name, record in stored.items():

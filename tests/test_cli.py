@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from rich.console import Console
@@ -100,6 +101,12 @@ def refused(capsys, *args):
         ("evaluate nowhere", r"nowhere is not a run folder: it has no config.json"),
         ("report", r"report of what\?"),
         ("report nowhere", r"nowhere is not a run folder"),
+        ("figure latent x", r"unknown figure 'latent': did you mean latents"),
+        ("figure latents", r"latents of what\? expected one run folder or more"),
+        ("figure latents nowhere", r"nowhere is not a run folder"),
+        ("figure latents x --num-tasks 0", r"--num-tasks is 0, expected 1 or more"),
+        ("figure latents x --num-episodes 0", r"--num-episodes is 0, expected 1 or more"),
+        ("figure latents x --seed -1", r"--seed is -1, expected 0 to"),
         ("watch", r"watch 0 runs\? expected one or two"),
         ("watch nowhere", r"nowhere is neither a run folder nor an agent that comes with trmrl"),
         ("record nowhere", r"nowhere is neither a run folder nor an agent"),
@@ -341,8 +348,9 @@ def test_evaluations_stand_side_by_side_with_success_where_it_is_marked(screen, 
 
 def test_report_draws_runs(capsys, trained, tmp_path):
     out = tmp_path / "curves.svg"
-    cli.main(["report", str(trained), str(trained), "--out", str(out)])
-    assert "<svg" in out.read_text()
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        cli.main(["report", str(trained), str(trained), "--out", str(out)])
+    assert ">floor</text>" in out.read_text()
     header, _, *rows, wrote = capsys.readouterr().out.splitlines()
     assert header.startswith("| run | split |")
     each, over_seeds = rows[: rows.index("")], rows[rows.index("") + 3 :]
@@ -355,6 +363,24 @@ def test_report_draws_runs(capsys, trained, tmp_path):
         for episode in ("1", "2", "3", "4", "sum of 4")
     ]
     assert wrote == f"wrote {out}"
+
+
+def test_a_report_as_a_page_has_the_bounds_of_the_world(trained, tmp_path):
+    cli.main(["report", str(trained), "--out", str(tmp_path / "x.html")])
+    assert ">floor</text>" in (tmp_path / "x.html").read_text()
+
+
+def test_a_figure_is_written_with_its_numbers_and_the_table_of_ablations(capsys, copy, tmp_path):
+    out = tmp_path / "x.svg"
+    shape = "--num-tasks 3 --num-episodes 2 --seed 5".split()
+    cli.main(["figure", "fast-adaptation", str(copy), "--out", str(out), *shape])
+    assert "<svg" in out.read_text() and out.with_suffix(".csv").is_file()
+    assert (copy / "evaluations" / "test-3x2-seed5.json").is_file()
+    assert capsys.readouterr().out == f"wrote {out}\n"
+    cli.main(["figure", "ablations", str(copy), "--out", str(out)])
+    header, _, row, _, wrote = capsys.readouterr().out.splitlines()
+    assert header.startswith("| on | change |") and wrote == f"wrote {out}"
+    assert row.startswith("| bandit-n4-k2, test tasks | base | 1 |")
 
 
 def test_record_and_export_write_what_they_name(capsys, trained, tmp_path):

@@ -25,7 +25,7 @@ def test_a_page_runs(page, blocks, monkeypatch):
         exec(compile(block, f"docs/{page}", "exec"), names)
 
 
-COMMANDS = {"README.md", "docs/protocol.md", "docs/watch.md"}
+COMMANDS = {"README.md", "docs/figures.md", "docs/protocol.md", "docs/watch.md"}
 
 
 @pytest.mark.parametrize("page", sorted(COMMANDS))

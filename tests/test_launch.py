@@ -176,7 +176,7 @@ def test_a_worker_keeps_to_one_core_and_one_thread(monkeypatch, tmp_path):
     assert environment["OMP_NUM_THREADS"] == environment["OPENBLAS_NUM_THREADS"] == "1"
 
 
-def test_an_experiment_is_trained_evaluated_and_drawn(tmp_path):
+def test_an_experiment_is_trained_evaluated_and_drawn(tmp_path, monkeypatch):
     _, (config, *_) = read_sweep(SHORT)
     begun, shown = [], []
     run, evaluations = run_experiment(
@@ -188,7 +188,10 @@ def test_an_experiment_is_trained_evaluated_and_drawn(tmp_path):
     stored = json.loads((run.path / "evaluations" / "test-sampled.json").read_text())
     assert stored == evaluations[1].to_json()
     assert (run.path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    drawn = {}
+    monkeypatch.setattr(trmrl.launch, "draw", lambda runs, path, **fields: drawn.update(fields))
     again, same = run_experiment(config, run.path, begin=begun.append)
+    assert drawn["specs"]["bandit-n4-k2"].ceiling == 2 / 3
     assert (again.path, begun) == (run.path, [0])  # nothing was left to train
     assert [e.to_json() for e in same] == [e.to_json() for e in evaluations]
 

@@ -9,6 +9,7 @@ import pytest
 
 import trmrl
 from trmrl import cli
+from trmrl.launch import specs_of
 from trmrl.run import CONFIG, Run
 from trmrl.types import TrmrlError
 
@@ -237,6 +238,19 @@ def test_a_report_of_somebody_else_s_run_imports_nothing(folder, trained, capsys
     cli.main(["report", str(trained), "--out", "picture.png"])
     assert f"| {trained.name} | test | mode | 3 (2 distinct) | 18 |" in capsys.readouterr().out
     assert (folder / "picture.png").exists()
+
+
+def test_what_is_known_of_a_world_is_asked_of_code_that_somebody_vouches_for(folder, trained):
+    """And of an oracle's, under the name of the world itself."""
+    plain = Run("plain")
+    plain.create({"env": "bandit-n4-k2+task"})
+    nothing = Run("nothing")
+    nothing.create({"env": "bandit-n4-k"})
+    runs = [Run.open(trained), plain, nothing]
+    forge(trained, FORGERIES["broken"])
+    assert set(specs_of(runs)) == {"bandit-n4-k2"} and not is_imported(folder)
+    specs = specs_of(runs, trust=True)
+    assert specs[ENV].name == "buttons" and specs["bandit-n4-k2"].floor == 0.5
 
 
 def test_where_nothing_can_be_signed_a_run_is_made_all_the_same(folder, monkeypatch):

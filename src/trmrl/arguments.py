@@ -17,6 +17,7 @@ from trmrl.types import TrmrlError, replace
 
 Name = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENV")]
 Names = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="ENV...")]
+FigureName = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
 RunPath = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
 # How tyro reads the fields of an experiment: as they stand in the recipe, each with its value.
 FIELDS = tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed, tyro.conf.FlagConversionOff
@@ -80,6 +81,24 @@ class Report:
     # First and last episode of a trial whose mean is compared (by default the whole trial, or
     # where trials differ in length the last episode that all have).
     episodes: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Draw a figure of the TrMRL paper from one's own runs.
+
+    NAME is meta-training, online-adaptation, fast-adaptation, out-of-distribution, latents,
+    attention or ablations. Every number drawn is written as CSV beside the picture. What a figure
+    needs and a run folder lacks (evaluations, an analysis) is made first, and stored there.
+    """
+
+    name: FigureName
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")]
+    out: Path | None = None  # a name in .png, .svg or .pdf; default NAME.png
+    num_tasks: int = 20  # of the evaluations that both adaptations and out-of-distribution need
+    num_episodes: int = 6  # of their trials
+    seed: int = 1  # of their tasks and worlds
+    trust: bool = False  # import the code that somebody else's run names as its world
 
 
 @dataclass(frozen=True)
@@ -177,6 +196,7 @@ KINDS = {
     "sweep": Sweep,
     "evaluate": Evaluate,
     "report": Report,
+    "figure": Figure,
     "analyze": Analyze,
     "watch": Watch,
     "record": Record,

@@ -24,6 +24,7 @@ from trmrl.arguments import (
     Envs,
     Evaluate,
     Export,
+    Figure,
     Record,
     Reference,
     Report,
@@ -158,15 +159,14 @@ def _print_evaluations(evaluations: Sequence[Evaluation]) -> None:
 def _evaluate(args: list[str]) -> None:
     options = parse(Evaluate, args, "evaluate")
     from trmrl.run import Run, write_json
-    from trmrl.train import restore, score
+    from trmrl.train import evaluation_name, restore, score
 
     run = Run.open(options.run)
     config, envs, train_state = restore(run, trust=options.trust)
     wanted = dataclasses.asdict(options)
     del wanted["run"], wanted["json"], wanted["trust"]
     for count in ("num_tasks", "num_episodes"):
-        if wanted[count] is not None and wanted[count] < 1:
-            raise TrmrlError(f"--{count.replace('_', '-')} is {wanted[count]}, expected 1 or more")
+        _check_count(options, count)
     envs.spec.check_split(options.split)
     if options.json and not options.json.parent.is_dir():
         raise TrmrlError(f"cannot write {options.json}: there is no folder {options.json.parent}")
@@ -175,14 +175,8 @@ def _evaluate(args: list[str]) -> None:
     if options.json:
         write_json(options.json, record)
     else:
-        run.write_evaluation(_evaluation_name(record), record)
+        run.write_evaluation(evaluation_name(record), record)
     _print_evaluations([evaluation])
-
-
-def _evaluation_name(record: dict[str, Any]) -> str:
-    """Return the name of an evaluation on request; unlike ones have unlike names."""
-    name = "{split}-{num_tasks}x{num_episodes}-seed{seed}".format_map(record)
-    return name + ("-sampled" if record["explore"] else "")
 
 
 def _report(args: list[str]) -> None:
@@ -191,28 +185,66 @@ def _report(args: list[str]) -> None:
 
     if not options.runs:
         raise TrmrlError("report of what? expected one run folder or more")
+    from trmrl.launch import specs_of
     from trmrl.report.experiments import Episodes
     from trmrl.report.page import write_page
 
     episodes = None if options.episodes is None else Episodes(*options.episodes)
     runs = [Run.open(path) for path in options.runs]
     if options.out.suffix == ".html":
-        _print(f"wrote {write_page(runs, options.out, episodes)}")
+        _print(f"wrote {write_page(runs, options.out, episodes, specs_of(runs))}")
     else:
         _print_report(runs, options.out, episodes)
 
 
 def _print_report(runs: list[Any], out: Path, episodes: Any = None) -> None:
     """Print what runs scored: each, over seeds, and for equal cost; and draw their curves."""
+    from trmrl.launch import specs_of
     from trmrl.report.aggregate import aggregate_table
     from trmrl.report.curve import draw
     from trmrl.report.efficiency import efficiency_table
     from trmrl.report.table import table
 
     tables = table(runs), aggregate_table(runs), efficiency_table(runs, episodes)
-    picture = draw(runs, out, episodes)
+    picture = draw(runs, out, episodes, specs_of(runs))
     print("\n\n".join(one.markdown() for one in tables if one.rows))
     _print(f"wrote {picture}")
+
+
+def _figure(args: list[str]) -> None:
+    options = parse(Figure, args, "figure")
+    from trmrl.figure import write_figure
+    from trmrl.launch import specs_of
+    from trmrl.report.ablations import Ablations
+    from trmrl.report.adaptation import Shape
+    from trmrl.report.paper import FIGURES
+    from trmrl.run import Run
+
+    if options.name not in FIGURES:
+        near = difflib.get_close_matches(options.name, FIGURES, n=2) or list(FIGURES)
+        raise TrmrlError(f"unknown figure {options.name!r}: did you mean {', '.join(near)}?")
+    if not options.runs:
+        raise TrmrlError(f"{options.name} of what? expected one run folder or more")
+    for count in ("num_tasks", "num_episodes"):
+        _check_count(options, count)
+    if not 0 <= options.seed < 2**32:
+        raise TrmrlError(f"--seed is {options.seed}, expected 0 to 2**32 - 1")
+    runs = [Run.open(path) for path in options.runs]
+    path = options.out or Path(f"{options.name}.png")
+    shape = Shape(options.num_tasks, options.num_episodes, options.seed)
+    specs, trust = specs_of(runs, trust=options.trust), options.trust
+    parts = write_figure(options.name, runs, path, shape, specs, _print, trust=trust)
+    for part in parts:
+        if isinstance(part, Ablations):
+            print(f"{part.summary().markdown()}\n")
+    _print(f"wrote {path}")
+
+
+def _check_count(options: Any, name: str) -> None:
+    """Raise `TrmrlError` on an option that is less than one."""
+    value = getattr(options, name)
+    if value is not None and value < 1:
+        raise TrmrlError(f"--{name.replace('_', '-')} is {value}, expected 1 or more")
 
 
 def _analyze(args: list[str]) -> None:
@@ -347,6 +379,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "sweep": _sweep,
     "evaluate": _evaluate,
     "report": _report,
+    "figure": _figure,
     "analyze": _analyze,
     "watch": _watch,
     "record": _record,

@@ -5,6 +5,7 @@ the user interrupts. Ray listens on the loopback device alone, without a dashboa
 usage. How progress is shown is the caller's, who passes `show`.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -16,11 +17,12 @@ from typing import Any, Literal
 
 from trmrl import config as configs
 from trmrl.config import Config
+from trmrl.envs import make
 from trmrl.evaluate import Evaluation
 from trmrl.report.curve import draw
 from trmrl.run import Run
 from trmrl.train import conclude, train
-from trmrl.types import TrmrlError
+from trmrl.types import EnvSpec, TrmrlError, base_name
 
 CURVE = "curve.png"  # the picture of a run, in its folder
 LOOPBACK = "127.0.0.1"
@@ -62,8 +64,21 @@ def run_experiment(
     """
     run = train(config, path, show, begin)
     evaluations = conclude(run, trust=True)  # the caller's own config, as `train` has checked
-    draw([run], run.path / CURVE)
+    draw([run], run.path / CURVE, specs=specs_of([run], trust=True))
     return run, evaluations
+
+
+def specs_of(runs: Sequence[Run], *, trust: bool = False) -> dict[str, EnvSpec]:
+    """Return what is known of the worlds that runs were trained on, by `base_name`.
+
+    Nothing of a world that this machine cannot make, or of foreign code that nobody vouches for.
+    """
+    found: dict[str, EnvSpec] = {}
+    for run in runs:
+        with contextlib.suppress(TrmrlError):
+            name = base_name(str(run.trusted_config(trust).get("env", "")))
+            found[name] = found[name] if name in found else make(name).spec
+    return found
 
 
 def core_numbers() -> list[int]:

@@ -176,6 +176,23 @@ def score(
     )
 
 
+def evaluate_run(run: Run, *, trust: bool = False, **options: Any) -> Evaluation:
+    """Evaluate a run's newest checkpoint on request, and store that under `evaluation_name`.
+
+    `options` as of `evaluate`, `trust` as in `restore`.
+    """
+    evaluation = score(*restore(run, trust=trust), **options)
+    record = evaluation.to_json()
+    run.write_evaluation(evaluation_name(record), record)
+    return evaluation
+
+
+def evaluation_name(record: dict[str, Any]) -> str:
+    """Return the name of an evaluation on request; unlike ones have unlike names."""
+    name = "{split}-{num_tasks}x{num_episodes}-seed{seed}".format_map(record)
+    return name + ("-sampled" if record["explore"] else "")
+
+
 def conclude(run: Run, *, trust: bool = False) -> list[Evaluation]:
     """Evaluate a run by the standard protocol: every held-out split, mode and sampled actions.
 

@@ -55,6 +55,7 @@ ROOMS = {
     "watch/": (
         "types.py", "envs/", "run.py", "train.py", "controller.py", "pretrained/",
     ),
+    "figure.py": ("types.py", "run.py", "train.py", "analyze/", "report/"),
     "export.py": ("types.py", "run.py", "train.py", "config.py", "recipes/", "report/"),
 }  # fmt: skip
 SHELLS = (

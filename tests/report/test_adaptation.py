@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from trmrl.report.adaptation import last_evaluations, rewards_by_step, steps_to_plateau
+from trmrl.report.adaptation import (
+    Shape,
+    last_evaluation,
+    last_evaluations,
+    rewards_by_step,
+    steps_to_plateau,
+)
 from trmrl.report.experiments import experiments
 from trmrl.types import STEP_NUMBERS, Evaluation
 
@@ -66,6 +72,50 @@ def test_rewards_are_those_of_each_seed_s_last_evaluation_in_the_mode(make_run, 
     rewards = rewards_by_step(last_evaluations(experiment, "test"))
     assert rewards is not None and rewards.tolist() == [[1.0, 2.0], [2.0, 3.0]]
     assert rewards_by_step(last_evaluations(experiment, "train")) is None
+
+
+def shaped(evaluation, num_tasks, num_episodes, **fields):
+    return evaluation([[0.0] * num_episodes] * num_tasks, **fields)
+
+
+def test_what_was_evaluated_for_another_purpose_replaces_no_score(make_run, evaluation):
+    """Trained on trials of two: not the later one of six, the larger one or that of another seed.
+
+    File names of those on request come before `test`.
+    """
+    run = make_run("a", [(8, 1.0, [1.0, 2.0])])
+    stored = {
+        "test-20x6-seed1": shaped(evaluation, 20, 6, seed=1, env_steps=99_000),
+        "test-20x6-seed0": shaped(evaluation, 20, 6),
+        "test-9x2-seed0": shaped(evaluation, 9, 2),
+        "other-9x2-seed1": shaped(evaluation, 9, 2, seed=1),
+        "a-sampled": shaped(evaluation, 9, 2, explore=True),
+    }
+    for name, record in stored.items():
+        run.write_evaluation(name, record)
+    found = last_evaluation(run, "test")
+    assert found is not None
+    assert (found.num_tasks, found.num_episodes, found.seed) == (9, 2, 0)  # without a conclusion
+    run.write_evaluation("test", shaped(evaluation, 4, 2))
+    found = last_evaluation(run, "test")
+    assert found is not None and found.num_tasks == 4
+    run.write_evaluation("test-later", shaped(evaluation, 3, 2, env_steps=12_001))
+    found = last_evaluation(run, "test")
+    assert found is not None and found.num_tasks == 3
+
+
+def test_who_asks_for_a_shape_gets_the_last_of_it(make_run, evaluation):
+    run = make_run("a", [(8, 1.0, [1.0, 2.0])])
+    run.write_evaluation("test", shaped(evaluation, 20, 2, seed=1))
+    run.write_evaluation("sampled", shaped(evaluation, 20, 6, seed=1, explore=True))
+    run.write_evaluation("ood", shaped(evaluation, 20, 6, seed=1, split="ood"))
+    run.write_evaluation("fewer", shaped(evaluation, 19, 6, seed=1))
+    run.write_evaluation("seed", shaped(evaluation, 20, 6, seed=2))
+    assert last_evaluation(run, "test", Shape()) is None
+    run.write_evaluation("one", shaped(evaluation, 20, 6, seed=1, env_steps=7))
+    run.write_evaluation("two", shaped(evaluation, 20, 6, seed=1, env_steps=6))
+    found = last_evaluation(run, "test", Shape())
+    assert found is not None and found.env_steps == 7
 
 
 def test_trials_of_unlike_length_have_no_common_line(kept):

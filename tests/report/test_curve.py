@@ -6,7 +6,7 @@ import pytest
 from trmrl.report.curve import draw
 from trmrl.report.experiments import Episodes
 from trmrl.report.panels import on_one_grid
-from trmrl.types import STEP_NUMBERS, TrmrlError
+from trmrl.types import STEP_NUMBERS, Discrete, EnvSpec, TrmrlError
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -130,6 +130,40 @@ def test_rewards_by_step_have_a_panel_with_a_line_for_each_split(
         "ood tasks",
     ]
     assert panel.get_xlabel() == "steps since the trial began"
+
+
+def test_the_bounds_of_the_world_stand_in_the_panel_of_steps(
+    make_run, evaluation, axes_of, tmp_path
+):
+    """An episode of four steps is known to return 2 to 8: half to 2 a step, of test tasks."""
+    spec = EnvSpec("somewhere", "test", 1, Discrete(2), 4, 2, floor=2.0, ceiling=8.0)
+    runs = [make_run("a", [(8, 1.0, None)]), make_run("b", [(8, 1.0, None)], clip=1)]
+    steps = dict.fromkeys(STEP_NUMBERS, [1.0] * 8)
+    runs[0].write_evaluation("test", evaluation([[4.0, 4.0]], reward_per_step=steps))
+    runs[1].write_evaluation("ood", evaluation([[4.0, 4.0]], split="ood", reward_per_step=steps))
+    specs = {"somewhere": spec, "elsewhere": spec}
+    draw(runs, tmp_path / "x.png", specs=specs)
+    draw(runs[1:], tmp_path / "x.png", specs=specs)
+    ((_, _, panel, *_), (_, _, ood, *_)) = axes_of
+    _, _, floor, ceiling, *_ = panel.lines
+    assert line(floor) == ([0, 7], [0.5, 0.5]) and line(ceiling) == ([0, 7], [2.0, 2.0])
+    assert floor.get_color() == "gray" and floor.get_linestyle() == ":"
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == [
+        "a", "b", "test tasks", "ood tasks", "floor", "ceiling"
+    ]  # fmt: skip
+    assert [text.get_text() for text in ood.get_legend().get_texts()] == ["ood tasks"]
+
+
+def test_bounds_of_several_worlds_are_named(make_run, evaluation, axes_of, tmp_path):
+    spec = EnvSpec("x", "test", 1, Discrete(2), 2, 1, floor=2.0)
+    runs = [make_run(env, [(8, 1.0, None)], env=env) for env in ("here", "there")]
+    steps = dict.fromkeys(STEP_NUMBERS, [1.0, 1.0])
+    for run in runs:
+        run.write_evaluation("test", evaluation([[2.0]], reward_per_step=steps))
+    draw(runs, tmp_path / "x.png", specs={"here": spec, "there": spec})
+    ((_, _, panel, *_),) = axes_of
+    names = [text.get_text() for text in panel.get_legend().get_texts()]
+    assert names == ["here", "there", "test tasks", "floor of here", "floor of there"]
 
 
 def test_success_has_a_panel_where_any_run_logged_it(make_run, axes_of, tmp_path):

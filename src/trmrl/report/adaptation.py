@@ -1,26 +1,67 @@
-"""How fast agents adapt, at the resolution at which it happens: steps since the trial began."""
+"""How fast agents adapt, at the resolution at which it happens: steps since the trial began.
+
+Also which of a run's evaluations a report speaks of.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-from trmrl.report.experiments import Experiment, evaluations
+from trmrl.report.efficiency import trained_episodes
+from trmrl.report.experiments import Experiment, stored_evaluations
+from trmrl.run import Run
 from trmrl.types import Evaluation
 
 WINDOW = 20  # parts of an episode: rewards are averaged over one of them
 
 
-def last_evaluations(experiment: Experiment, split: str) -> list[Evaluation]:
-    """Return each seed's last deterministic evaluation on a split; seeds without one have none."""
-    found = []
-    for run in experiment.runs.values():
-        candidates = [
-            evaluation
-            for evaluation in evaluations(run)
-            if evaluation.split == split and not evaluation.explore
-        ]
-        if candidates:
-            found.append(max(candidates, key=lambda evaluation: evaluation.env_steps))
-    return found
+@dataclass(frozen=True)
+class Shape:
+    """An evaluation other than the standard one, asked for by its tasks and their trials."""
+
+    num_tasks: int = 20
+    num_episodes: int = 6
+    seed: int = 1  # of tasks and worlds
+
+    def fits(self, evaluation: Evaluation) -> bool:
+        """Return whether an evaluation is of this shape."""
+        asked = self.num_tasks, self.num_episodes, self.seed
+        return asked == (evaluation.num_tasks, evaluation.num_episodes, evaluation.seed)
+
+
+def last_evaluation(run: Run, split: str, shape: Shape | None = None) -> Evaluation | None:
+    """Return a run's last deterministic evaluation on a split, of a shape where one is asked for.
+
+    Without a shape it is the standard one. Evaluations of trials as long as in training go before
+    all others, however late those were made; of them the last counts; of equally late ones that
+    which concluded the run, stored under the name of the split; and if none did, the one with the
+    most tasks and the lowest seed. So what was evaluated for another purpose replaces no score.
+    """
+    found = {
+        name: evaluation
+        for name, evaluation in stored_evaluations(run).items()
+        if evaluation.split == split and not evaluation.explore
+    }
+    if shape is not None:
+        fitting = [evaluation for evaluation in found.values() if shape.fits(evaluation)]
+        return max(fitting, key=lambda evaluation: evaluation.env_steps, default=None)
+    length = trained_episodes(run)
+
+    def rank(name: str) -> tuple:
+        one = found[name]
+        as_trained = one.num_episodes == length
+        return as_trained, one.env_steps, name == split, one.num_tasks, -one.seed
+
+    return found[max(found, key=rank)] if found else None
+
+
+def last_evaluations(
+    experiment: Experiment, split: str, shape: Shape | None = None
+) -> list[Evaluation]:
+    """Return each seed's `last_evaluation`; seeds without one have none."""
+    found = [last_evaluation(run, split, shape) for run in experiment.runs.values()]
+    return [evaluation for evaluation in found if evaluation is not None]
 
 
 def rewards_by_step(found: list[Evaluation]) -> Float[np.ndarray, "S T"] | None:

@@ -69,13 +69,19 @@ def evaluated(run: Run, score: str = "test_return") -> ScoreHistory | None:
 def compared_episodes(group: Sequence[Experiment]) -> Episodes:
     """Return which episodes of their trials experiments on one world are compared by."""
     runs = [run for experiment in group for run in experiment.runs.values()]
-    return common_episodes(_num_episodes(run) for run in runs if run.metrics())
+    lengths = [trained_episodes(run) for run in runs]
+    return common_episodes(length for length in lengths if length is not None)
 
 
-def _num_episodes(run: Run) -> int:
-    """Return how many episodes a trial has, in evaluations or, without any, in training."""
-    history = evaluated(run)
-    return len(run.metrics()[-1]["return"]) if history is None else history.num_episodes
+def trained_episodes(run: Run) -> int | None:
+    """Return how many episodes a trial has, in evaluations during training or else in training.
+
+    None where nothing was logged.
+    """
+    history, latest = evaluated(run), run.latest()
+    if history is not None:
+        return history.num_episodes
+    return None if latest is None else len(latest["return"])
 
 
 def efficiency_table(runs: list[Run], episodes: Episodes | None = None) -> Table:

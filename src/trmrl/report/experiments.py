@@ -1,7 +1,7 @@
 """Which runs are one experiment (their configs differ in the seed alone), and how they compare.
 
-Of two trials only the same episodes compare. Also how tables write a number and its interval, and
-what evaluations a run holds.
+Of two trials only the same episodes compare. Also how tables write a number and its interval, what
+evaluations a run holds, and which of its settings are whose.
 """
 
 import json
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -28,6 +29,10 @@ class Experiment:
     label: str
     env: str
     runs: dict[int, Run]  # by training seed
+
+    def config(self) -> dict[str, Any]:
+        """Return the config that its runs share, as JSON; the seed is that of one of them."""
+        return next(iter(self.runs.values())).config()
 
 
 def experiments(runs: list[Run]) -> list[Experiment]:
@@ -102,10 +107,24 @@ def with_interval(value: float, interval: tuple[float, float] | None, digits: in
     return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return every leaf of a config as JSON, by its dotted name."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    leaves: dict[str, Any] = {}
+    for name, entry in value.items():
+        leaves |= flatten(entry, f"{prefix}.{name}" if prefix else name)
+    return leaves
+
+
 def evaluations(run: Run) -> list[Evaluation]:
     """Return every evaluation stored in a run folder; raises `TrmrlError` if one is damaged."""
-    paths = sorted((run.path / EVALUATIONS).glob("*.json"))
-    return [_read(path) for path in paths]
+    return list(stored_evaluations(run).values())
+
+
+def stored_evaluations(run: Run) -> dict[str, Evaluation]:
+    """Return every evaluation by the name it is stored under, in their order; raises likewise."""
+    return {path.stem: _read(path) for path in sorted((run.path / EVALUATIONS).glob("*.json"))}
 
 
 def _read(path: Path) -> Evaluation:

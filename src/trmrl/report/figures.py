@@ -14,8 +14,8 @@ import numpy as np
 
 from trmrl.report.markup import Table
 from trmrl.report.panels import Panel, Series
-from trmrl.run import write_json
-from trmrl.types import TrmrlError
+from trmrl.run import Run, write_json
+from trmrl.types import TrmrlError, replace
 
 ANALYSIS = "analysis"  # folder of a run
 
@@ -89,10 +89,24 @@ def write_figures(path: Path, figures: Sequence[Figure], **more: Any) -> None:
     write_json(path, more | {"figures": _plain(written)})
 
 
-def read_figures(folder: Path) -> list[Figure]:
-    """Return the figures of all files of a run's folder of analyses; none without a folder."""
+def analyzed(run: Run, only: str = "*") -> list[Figure]:
+    """Return what `trmrl analyze` drew of a run (of one analysis), under the run's name."""
+    name = run.path.resolve().name
+    return [
+        replace(figure, name=f"{name}-{figure.name}", title=f"{name}: {figure.title}")
+        for figure in read_figures(run.path / ANALYSIS, only)
+    ]
+
+
+def file_name(name: str) -> str:
+    """Return a figure's name as its files have it: letters, digits and hyphens."""
+    return "".join(letter if letter.isalnum() else "-" for letter in name)
+
+
+def read_figures(folder: Path, only: str = "*") -> list[Figure]:
+    """Return the figures of a run's folder of analyses, all or one; none without a folder."""
     found = []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob(f"{only}.json")):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             found += [_figure(dict(one)) for one in record["figures"]]

@@ -26,14 +26,15 @@ from trmrl.report.experiments import (
     Experiment,
     evaluations,
     experiments,
+    flatten,
     with_interval,
 )
-from trmrl.report.figures import ANALYSIS, Figure, read_figures
+from trmrl.report.figures import Figure, analyzed, file_name
 from trmrl.report.markup import Table
-from trmrl.report.panels import panels, profile_panel, task_panels
+from trmrl.report.panels import Specs, panels, profile_panel, task_panels
 from trmrl.report.table import table
 from trmrl.run import Run
-from trmrl.types import TrmrlError, replace
+from trmrl.types import TrmrlError
 
 # Eight colors that differ in any common kind of color vision (Okabe and Ito, 2008), for light and
 # for dark paper.
@@ -63,11 +64,16 @@ svg { width: 100%; height: auto; } .dark { display: none; }
 """
 
 
-def write_page(runs: list[Run], path: str | Path, episodes: Episodes | None = None) -> Path:
+def write_page(
+    runs: list[Run],
+    path: str | Path,
+    episodes: Episodes | None = None,
+    specs: Specs | None = None,
+) -> Path:
     """Write the report of some runs to `path` (.html), its figures beside it in `NAME-figures/`.
 
-    Returns the path; raises `TrmrlError` where runs hold nothing to report, or on what the disk
-    refuses.
+    `specs` are what is known of their worlds. Returns the path; raises `TrmrlError` where runs hold
+    nothing to report, or on what the disk refuses.
     """
     path = Path(path)
     logged = [run for run in runs if run.metrics()]
@@ -76,9 +82,9 @@ def write_page(runs: list[Run], path: str | Path, episodes: Episodes | None = No
             f"nothing to report: {', '.join(str(r.path) for r in runs)} logged nothing"
         )
     groups = experiments(logged)
-    figures = [*panels(groups, episodes), *task_panels(groups), profile_panel(groups)]
+    figures = [*panels(groups, episodes, specs), *task_panels(groups), profile_panel(groups)]
     figures = [panel for panel in figures if panel.series]
-    inside = [figure for run in logged for figure in _analyzed(run)]
+    inside = [figure for run in logged for figure in analyzed(run)]
     try:
         page = _page(logged, groups, figures, inside, episodes)
         draw_beside(path.with_name(f"{path.stem}-figures"), [*figures, *inside])
@@ -92,18 +98,9 @@ def draw_beside(folder: Path, figures: Sequence[Figure]) -> None:
     """Write every figure into a folder, as PNG and as CSV; raises `OSError`."""
     folder.mkdir(parents=True, exist_ok=True)
     for figure in figures:
-        name = _file_name(figure.name)
+        name = file_name(figure.name)
         (folder / f"{name}.csv").write_text(figure.table().csv(), encoding="utf-8")
         (folder / f"{name}.png").write_bytes(_picture(figure, LIGHT, "png"))
-
-
-def _analyzed(run: Run) -> list[Figure]:
-    """Return what `trmrl analyze` drew of a run, under the run's name."""
-    name = run.path.resolve().name
-    return [
-        replace(figure, name=f"{name}-{figure.name}", title=f"{name}: {figure.title}")
-        for figure in read_figures(run.path / ANALYSIS)
-    ]
 
 
 def _page(
@@ -167,7 +164,7 @@ def _runs_table(groups: list[Experiment]) -> Table:
 
 def _settings_table(groups: list[Experiment]) -> Table:
     """Return the settings in which the experiments differ, one column an experiment."""
-    settings = [_flat(next(iter(experiment.runs.values())).config()) for experiment in groups]
+    settings = [flatten(experiment.config()) for experiment in groups]
     names = dict.fromkeys(name for one in settings for name in one if name != "seed")
     rows = [
         [name, *(str(one.get(name, "")) for one in settings)]
@@ -175,16 +172,6 @@ def _settings_table(groups: list[Experiment]) -> Table:
         if len({str(one.get(name)) for one in settings}) > 1
     ]
     return Table(["setting", *(experiment.label for experiment in groups)], rows)
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Return every leaf of a config as JSON, by its dotted name."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    leaves: dict[str, Any] = {}
-    for name, entry in value.items():
-        leaves |= _flat(entry, f"{prefix}.{name}" if prefix else name)
-    return leaves
 
 
 def _scores(experiment: Experiment, split: str = "test") -> np.ndarray | None:
@@ -215,7 +202,7 @@ def _grids(groups: list[Experiment]) -> list[Table]:
     down, across = differing[0], differing[-1] if len(differing) > 1 else None
     cells: dict[tuple[str, str], str] = {}
     for experiment in groups:
-        scores, config = _scores(experiment), _flat(next(iter(experiment.runs.values())).config())
+        scores, config = _scores(experiment), flatten(experiment.config())
         if scores is not None:
             key = str(config.get(down)), str(config.get(across)) if across else "return"
             interval = interquartile_interval(scores)
@@ -235,7 +222,7 @@ def _figure(panel: Figure) -> str:
     light, dark = (picture[picture.index("<svg") :] for picture in (light, dark))
     caption = html.escape(panel.title)
     return (
-        f'<figure id="{_file_name(panel.name)}"><figcaption>{caption}</figcaption>\n'
+        f'<figure id="{file_name(panel.name)}"><figcaption>{caption}</figcaption>\n'
         f'<div class="light">{light}</div>\n<div class="dark">{dark}</div></figure>'
     )
 
@@ -261,7 +248,3 @@ def _picture(panel: Figure, colors: list[str], kind: str) -> bytes:
         figure.savefig(file, format=kind, dpi=120, transparent=kind == "svg", metadata=metadata)
         plt.close(figure)
     return file.getvalue()
-
-
-def _file_name(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in name)

@@ -4,32 +4,38 @@ Learning curves over env steps and wall-clock, adaptation by episode and by step
 (`curve.py`) and pages (`page.py`) draw the same panels; a panel is also a table of its numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from trmrl.ops.bootstrap import bootstrap_interval
-from trmrl.report.adaptation import last_evaluations, rewards_by_step
+from trmrl.report.adaptation import Shape, last_evaluations, rewards_by_step
 from trmrl.report.efficiency import compared_episodes, evaluated
 from trmrl.report.experiments import Episodes, Experiment
 from trmrl.report.markup import Table
+from trmrl.types import EnvSpec
 
 Line = tuple[np.ndarray, np.ndarray]  # costs [X] and scores [X], one seed's
 Legend = list[tuple[str, int | None, str]]  # labels, their colors (None: gray) and styles
 COSTS = {"env_steps": "env steps", "seconds": "wall-clock of training (s)"}
 PROFILE_POINTS = 100
 SPLITS = {"test": "-", "ood": "--"}  # and how their lines are drawn
+BOUNDS = {"floor": ":", "ceiling": "-."}  # of a world's `EnvSpec`; likewise
+Specs = Mapping[str, EnvSpec]  # what is known of worlds, by their `base_name`
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line: a seed in training, a seed's evaluations, or the mean over seeds with a band."""
+    """One line: a seed in training, a seed's evaluations, or the mean over seeds with a band.
+
+    Or what a world's scores are compared with, which is no run's ("reference").
+    """
 
     label: str
-    kind: Literal["training", "evaluated", "mean"]
-    color: int  # which of the palette
+    kind: Literal["training", "evaluated", "mean", "reference"]
+    color: int | None  # which of the palette; None: gray
     x: np.ndarray  # [X]
     y: np.ndarray  # [X]
     low: np.ndarray | None = None  # [X], of the 95 % interval
@@ -38,7 +44,7 @@ class Series:
 
     def draw(self, axes: Any, colors: Sequence[str]) -> None:
         """Draw it: faint lines in training, dots for evaluations, strong lines for means."""
-        color = colors[self.color % len(colors)]
+        color = _color(self.color, colors)
         if self.kind == "training":
             axes.plot(self.x, self.y, alpha=0.3, linewidth=0.7, color=color)
         elif self.kind == "evaluated":
@@ -62,15 +68,20 @@ class Panel:
     scale: str
     limits: tuple[float, float] | None = None
 
-    def draw(self, axes: Any, colors: Sequence[str], *, legend: bool = True) -> None:
-        """Draw it, with its axes' names and, unless `legend` is False, its legend."""
+    def draw(
+        self, axes: Any, colors: Sequence[str], *, legend: bool = True, below: bool = False
+    ) -> None:
+        """Draw it, with its axes' names and, unless `legend` is False, its legend.
+
+        The legend is among the lines, or `below` the axes.
+        """
         for series in self.series:
             series.draw(axes, colors)
         if legend:
             for label, color, style in self.legend:
-                chosen = "gray" if color is None else colors[color % len(colors)]
-                axes.plot([], [], style, color=chosen, label=label)
-            axes.legend(frameon=False, fontsize="small")
+                axes.plot([], [], style, color=_color(color, colors), label=label)
+            place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13), "ncols": 3}
+            axes.legend(frameon=False, fontsize="small", **(place if below else {}))
         axes.set(xlabel=self.xlabel, ylabel=self.ylabel)
         if self.limits:
             axes.set(ylim=self.limits)
@@ -89,7 +100,13 @@ class Panel:
         return Table(header, rows)
 
 
-def panels(groups: list[Experiment], episodes: Episodes | None = None) -> list[Panel]:
+def _color(index: int | None, colors: Sequence[str]) -> str:
+    return "gray" if index is None else colors[index % len(colors)]
+
+
+def panels(
+    groups: list[Experiment], episodes: Episodes | None = None, specs: Specs | None = None
+) -> list[Panel]:
     """Return the panels that the experiments have anything for, in the order they are drawn.
 
     One over env steps, and one over wall-clock where any run logged it: each seed's mean return per
@@ -98,21 +115,25 @@ def panels(groups: list[Experiment], episodes: Episodes | None = None) -> list[P
     trial, as in `efficiency_table`. Then, where runs were evaluated at their end, how they
     adapted: the return of every episode of a trial over the env steps its task had cost before;
     and, where those kept it, the mean reward of every step since the trial began, a line for each
-    split. Last, where any run logged `test_success`, the share of tasks with success.
+    split, between the bounds of worlds whose `specs` know any. Last, where any run logged
+    `test_success`, the share of tasks with success.
     """
-    compared = [
-        episodes or compared_episodes([other for other in groups if other.env == experiment.env])
-        for experiment in groups
-    ]
     logs = [record for group in groups for run in group.runs.values() for record in run.metrics()]
-    found = [_cost(groups, compared, cost) for cost in COSTS if any(cost in r for r in logs)]
-    found += [_episodes(groups), _steps(groups)]
-    if any("test_success" in record for record in logs):
-        found.append(_success(groups, compared))
+    found = [cost_panel(groups, cost, episodes) for cost in COSTS if any(cost in r for r in logs)]
+    found += [_episodes(groups), steps_panel(groups, specs), success_panel(groups, episodes)]
     return [panel for panel in found if panel.series]
 
 
-def _legend(groups: list[Experiment]) -> Legend:
+def _compared(groups: list[Experiment], episodes: Episodes | None) -> list[Episodes]:
+    """Return, for each experiment, the episodes it is compared by with others on its world."""
+    return [
+        episodes or compared_episodes([other for other in groups if other.env == experiment.env])
+        for experiment in groups
+    ]
+
+
+def legend(groups: list[Experiment]) -> Legend:
+    """Return a line of its color for each experiment."""
     return [(experiment.label, index, "-") for index, experiment in enumerate(groups)]
 
 
@@ -121,8 +142,9 @@ def _which(compared: list[Episodes]) -> str:
     return f", episode {compared[0]}" if len(set(compared)) == 1 else ""
 
 
-def _cost(groups: list[Experiment], compared: list[Episodes], cost: str) -> Panel:
-    series = []
+def cost_panel(groups: list[Experiment], cost: str, episodes: Episodes | None = None) -> Panel:
+    """Return the mean return per episode over a cost: in training, and on held-out tasks."""
+    series, compared = [], _compared(groups, episodes)
     for index, (experiment, episodes) in enumerate(zip(groups, compared, strict=True)):
         for run in experiment.runs.values():
             records = [record for record in run.metrics() if cost in record]
@@ -132,7 +154,7 @@ def _cost(groups: list[Experiment], compared: list[Episodes], cost: str) -> Pane
         series += _evaluated(experiment, episodes, cost, "test_return", index)
     title = f"Learning over {'env steps' if cost == 'env_steps' else 'wall-clock'}"
     label = f"return per episode{_which(compared)}"
-    return Panel(cost, title, COSTS[cost], label, series, _legend(groups), "return")
+    return Panel(cost, title, COSTS[cost], label, series, legend(groups), "return")
 
 
 def _evaluated(
@@ -146,10 +168,10 @@ def _evaluated(
         if history is not None and costs is not None:
             lines.append((costs, history.over(episodes)))
     seeds = [Series(experiment.label, "evaluated", color, *line) for line in lines]
-    return seeds + _mean(experiment.label, lines, color)
+    return seeds + mean_series(experiment.label, lines, color)
 
 
-def _mean(label: str, lines: list[Line], color: int, style: str = "-") -> list[Series]:
+def mean_series(label: str, lines: list[Line], color: int, style: str = "-") -> list[Series]:
     """Return the mean of several seeds' lines where all are known, and its interval."""
     if not lines:
         return []
@@ -163,36 +185,73 @@ def _mean(label: str, lines: list[Line], color: int, style: str = "-") -> list[S
 def _episodes(groups: list[Experiment]) -> Panel:
     series = []
     for index, experiment in enumerate(groups):
-        series += _mean(experiment.label, adaptation(experiment), index, ".-")
+        series += mean_series(experiment.label, adaptation(experiment), index, ".-")
     return Panel(
         "adaptation", "Adaptation by episode", "env steps on the task before the episode",
-        "return of the episode", series, _legend(groups), "return",
+        "return of the episode", series, legend(groups), "return",
     )  # fmt: skip
 
 
-def _steps(groups: list[Experiment]) -> Panel:
+def steps_panel(
+    groups: list[Experiment],
+    specs: Specs | None = None,
+    *,
+    splits: Sequence[str] = tuple(SPLITS),
+    shape: Shape | None = None,
+) -> Panel:
+    """Return the mean reward of every step since the trial began, a line for each split.
+
+    Of the standard evaluations, or those of a `shape`; between the bounds of worlds whose `specs`
+    know any, if there are test tasks.
+    """
     series, drawn = [], []
     for index, experiment in enumerate(groups):
-        for split, style in SPLITS.items():
-            rewards = rewards_by_step(last_evaluations(experiment, split))
+        for split in splits:
+            rewards = rewards_by_step(last_evaluations(experiment, split, shape))
             if rewards is not None:
                 lines = [(np.arange(rewards.shape[1], dtype=np.float64), row) for row in rewards]
-                series += _mean(f"{experiment.label}, {split}", lines, index, style)
+                label = f"{experiment.label}, {split}"
+                series += mean_series(label, lines, index, SPLITS[split])
                 drawn.append(split)
-    legend: Legend = [(f"{split} tasks", None, SPLITS[split]) for split in SPLITS if split in drawn]
+    names = legend(groups) if len(groups) > 1 else []
+    names += [(f"{split} tasks", None, SPLITS[split]) for split in SPLITS if split in drawn]
+    if "test" in drawn:
+        levels = _bounds(groups, specs, series)
+        series = series + levels
+        names += [(level.label, None, level.style) for level in levels]
     return Panel(
-        "steps", "Adaptation by step", "steps since the trial began", "reward", series,
-        legend, "reward",
+        "steps", "Adaptation by step", "steps since the trial began", "reward", series, names,
+        "reward",
     )  # fmt: skip
 
 
-def _success(groups: list[Experiment], compared: list[Episodes]) -> Panel:
-    series = []
+def _bounds(groups: list[Experiment], specs: Specs | None, series: list[Series]) -> list[Series]:
+    """Return lines at the floor and the ceiling of each world whose spec has them, in reward.
+
+    A spec has returns of one episode on the test split: here a step's share of them. Of all steps
+    of the slot, as the reward is 0 after an early end. As long as the other `series`.
+    """
+    found: list[Series] = []
+    ends = np.asarray([min(one.x[0] for one in series), max(one.x[-1] for one in series)])
+    known = {group.env: specs[group.env] for group in groups if specs and group.env in specs}
+    for env, spec in known.items():
+        for name, style in BOUNDS.items():
+            value = getattr(spec, name)
+            if value is not None:
+                level = np.full(2, value / spec.horizon)
+                label = name if len(known) == 1 else f"{name} of {env}"
+                found.append(Series(label, "reference", None, ends, level, style=style))
+    return found
+
+
+def success_panel(groups: list[Experiment], episodes: Episodes | None = None) -> Panel:
+    """Return the share of held-out tasks with success over env steps, of who logged it."""
+    series, compared = [], _compared(groups, episodes)
     for index, (experiment, episodes) in enumerate(zip(groups, compared, strict=True)):
         series += _evaluated(experiment, episodes, "env_steps", "test_success", index)
     return Panel(
         "success", "Success", COSTS["env_steps"], f"success per episode{_which(compared)}",
-        series, _legend(groups), "success", (-0.02, 1.02),
+        series, legend(groups), "success", (-0.02, 1.02),
     )  # fmt: skip
 
 
@@ -213,13 +272,13 @@ def task_panels(groups: list[Experiment]) -> list[Panel]:
                 label = f"{experiment.label}, {split}"
                 series = Series(label, "evaluated", index, values[order], returns[order])
                 found.setdefault(name, []).append(series)
-    return [_task_panel(name, series, _legend(groups)) for name, series in found.items()]
+    return [_task_panel(name, series, legend(groups)) for name, series in found.items()]
 
 
-def _task_panel(name: str, series: list[Series], legend: Legend) -> Panel:
+def _task_panel(name: str, series: list[Series], names: Legend) -> Panel:
     return Panel(
         f"task-{name}", f"Return by {name}", f"{name} of the task", "return of the last episode",
-        series, legend, f"task-{name}",
+        series, names, f"task-{name}",
     )  # fmt: skip
 
 
@@ -261,7 +320,7 @@ def profile_panel(groups: list[Experiment], split: str = "test") -> Panel:
         series.append(Series(label, "mean", index, grid, share.mean(axis=0), low, high))
     return Panel(
         "profile", "Performance profile", "return of the last episode",
-        f"share of {split} tasks and seeds above", series, _legend(groups), "profile",
+        f"share of {split} tasks and seeds above", series, legend(groups), "profile",
         (-0.02, 1.02),
     )  # fmt: skip
 

@@ -71,7 +71,7 @@ class Ablations:
                 axes.axhline(row - 0.5, color="0.85", linewidth=0.8)
         axes.set_yticks(range(len(self.changes)), [change.label for change in self.changes])
         axes.set_ylim(len(self.changes) - 0.5, -0.5)
-        base = textwrap.fill(f"{BASE}: {self.base}", 80) if self.base else ""
+        base = textwrap.fill(f"{BASE}: {self.base}", 48) if self.base else ""
         axes.set(xlabel="\n".join([SCORE, base]).rstrip())
         axes.grid(alpha=0.3, axis="x")
 

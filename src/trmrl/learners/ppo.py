@@ -96,17 +96,30 @@ class PPO(AbstractSettings):
     replayed: Replayed = Replayed()
 
     def check(self, spec: EnvSpec) -> str | None:
-        """Return a complaint where chunks do not divide a trial, or a gradient would be lost."""
+        """Return a complaint where chunks do not suit a trial or its objectives.
+
+        Or where a gradient would be lost, or two objectives would share a head.
+        """
         rows = spec.trial_length
         if self.chunk_length and rows % self.chunk_length:
             return (
                 f"chunk_length is {self.chunk_length}, "
                 f"which does not divide the {rows} steps of a trial"
             )
+        listed = {type(objective).__name__: objective for objective in self.objectives.listed()}
+        for name, objective in listed.items():
+            if objective.whole_trials and self.chunk_length not in (0, rows):
+                return (
+                    f"chunk_length is {self.chunk_length}, expected 0 for {name} among objectives, "
+                    "which needs whole trials (those of replayed are whole)"
+                )
+        for objective in self.replayed.objectives.listed():
+            if type(objective).__name__ in listed:
+                name = type(objective).__name__
+                return f"objectives has {name}, which replayed has too: they would share a head"
         if isinstance(self.value, Separate):  # whose phase alone changes the critic
-            for objective in self.objectives.listed():
+            for name, objective in listed.items():
                 if "critic" in objective.reaches:
-                    name = type(objective).__name__
                     return f"value is Separate, so that {name} would not reach the critic"
         return None
 

@@ -46,11 +46,13 @@ class AbstractObjective(AbstractSettings):
 
     A subclass states `coef`, its `loss`, and in `reaches` the parts of `Network` that its gradient
     changes: "core", "readout", "policy", "critic", or "head" for what it built itself; a readout
-    may stop it on its way to the core. The rest is optional.
+    may stop it on its way to the core. One whose loss compares rows of a trial with each other says
+    so in `whole_trials`, and is refused shorter chunks. The rest is optional.
     """
 
     coef: eqx.AbstractVar[float]
     reaches: ClassVar[tuple[str, ...]]
+    whole_trials: ClassVar[bool] = False
 
     @abc.abstractmethod
     def loss(

@@ -37,6 +37,7 @@ class ELBO(AbstractObjective):
     """
 
     reaches: ClassVar[tuple[str, ...]] = ("core", "readout", "head")
+    whole_trials: ClassVar[bool] = True
 
     coef: float = field(0.0, low=0)  # 0: no bound
     kl_coef: float = field(0.1, low=0)  # of the divergence, beta

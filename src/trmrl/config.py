@@ -19,6 +19,7 @@ from trmrl.types import EnvSpec, TrmrlError
 ADDED = {
     "MemoryAgent.readout",
     "Objectives.elbo",
+    "Objectives.masked",
     "Objectives.novelty",
     "PPO.replayed",
     "TaskPlan.split",

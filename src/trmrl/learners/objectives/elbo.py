@@ -17,7 +17,7 @@ from trmrl.nets.distributions import Gaussian
 from trmrl.nets.heads import HeadConfig
 from trmrl.nets.network import Model, Network, Reading
 from trmrl.nets.readout import AbstractReadout, BeliefReadout
-from trmrl.ops.masked import mean
+from trmrl.ops.masked import later_rows, mean
 from trmrl.settings import field
 from trmrl.types import EnvSpec, Metrics, PRNGKey, Trajectory, TrmrlError
 
@@ -108,13 +108,10 @@ class ELBO(AbstractObjective):
         Zintgraf et al., 2021: it stays where the belief has not been trained yet.
         """
         name = type(self).__name__
-        num_rows = chunks.valid.shape[0]
         # The next row that happened, whose token holds this one's reward; at the end, this row.
-        row = jnp.broadcast_to(jnp.arange(num_rows)[:, None], chunks.valid.shape)
-        later = jnp.where(chunks.valid, row, num_rows)
-        later = jax.lax.cummin(later, axis=0, reverse=True)
-        after = jnp.roll(later, -1, axis=0).at[-1].set(num_rows)
-        after = jnp.where(after < num_rows, after, row)
+        row = jnp.broadcast_to(jnp.arange(len(chunks.valid))[:, None], chunks.valid.shape)
+        after, exists = later_rows(chunks.valid, 1)
+        after = jnp.where(exists, after, row)
         mean_after = jnp.take_along_axis(
             _readout(network).belief(reading.feature).mean, after[..., None], axis=0
         )

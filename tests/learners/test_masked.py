@@ -71,8 +71,8 @@ def begin(small_agent, shake):
     return run
 
 
-def told_by(valid, start, lag):
-    """Of each row that counts, the row that tells it: a loop over pairs."""
+def later_by_hand(valid, start, lag):
+    """Of each row that counts, the row it is read at: a loop over pairs."""
     pairs = {}
     for lane in range(B):
         happened = np.flatnonzero(valid[:, lane])
@@ -107,7 +107,7 @@ def test_the_loss_by_definition(begin, core, space, lag):
     known = reward[valid & ~start]
     reward = (reward - known.mean()) / known.std()
     errors = {"obs": [], "action": [], "reward": []}
-    for (row, lane), later in told_by(valid, start, lag).items():
+    for (row, lane), later in later_by_hand(valid, start, lag).items():
         if not masked[row, lane]:
             continue
         said = np.asarray(head.content(jnp.asarray(feature[later, lane])))
@@ -129,13 +129,13 @@ def test_the_loss_by_definition(begin, core, space, lag):
 
 
 @pytest.mark.parametrize("core", CORES)
-def test_a_masked_step_is_never_in_what_tells_it(begin, core):
-    """Whatever it holds, nothing that is told changes by a bit; what is not masked is read."""
+def test_a_masked_step_is_never_in_what_reconstructs_it(begin, core):
+    """Whatever it holds, no bit of its reconstruction changes; what is not masked is read."""
     begun = begin(core)
     masked = begun.chunks.targets["MaskedSteps"]["masked"]
 
     @jax.jit
-    def told(token):
+    def reconstructed(token):
         content, counts = begun.term.reconstruct(begun.network, replace(begun.chunks, token=token))
         return [
             jnp.where(counts.reshape(counts.shape + (1,) * (x.ndim - 2)), x, 0) for x in content
@@ -144,24 +144,24 @@ def test_a_masked_step_is_never_in_what_tells_it(begin, core):
     token = begun.chunks.token
     noise = jnp.asarray(np.random.default_rng(1).normal(size=token.shape), token.dtype)
     hidden = jnp.broadcast_to(masked[..., None], token.shape).at[..., -1].set(False)
-    as_it_is, changed = told(token), told(jnp.where(hidden, noise, token))
+    as_it_is, changed = reconstructed(token), reconstructed(jnp.where(hidden, noise, token))
     assert all(np.array_equal(x, y) for x, y in zip(as_it_is, changed, strict=True))
-    gradient = np.asarray(jax.grad(lambda t: sum(jnp.sum(x**2) for x in told(t)))(token))
+    gradient = np.asarray(jax.grad(lambda t: sum(jnp.sum(x**2) for x in reconstructed(t)))(token))
     assert not gradient[np.asarray(hidden)].any()
     shown = np.asarray(~masked & begun.chunks.valid)
     assert np.abs(gradient[shown]).max() > 1e-4
 
 
 @pytest.mark.parametrize("core", CORES)
-def test_what_is_told_is_read_from_both_sides(begin, core):
+def test_a_step_is_reconstructed_from_both_sides(begin, core):
     """A guess at row 2 of lane 1 feels the rows before it and the one after, and none later."""
     begun = begin(core, mask_rate=0.0)  # nothing is masked here: whatever is read shows
 
-    def told(token):
+    def reconstructed(token):
         content, _ = begun.term.reconstruct(begun.network, replace(begun.chunks, token=token))
         return content[0][2, 1].sum()
 
-    felt = np.abs(np.asarray(jax.jit(jax.grad(told))(begun.chunks.token))).max(axis=-1)
+    felt = np.abs(np.asarray(jax.jit(jax.grad(reconstructed))(begun.chunks.token))).max(axis=-1)
     assert felt[1, 1] > 1e-6
     assert felt[3, 1] > 1e-6
     assert not felt[4:].any()

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from trmrl.learners.chunks import cut, gather
 from trmrl.learners.descent import OptimizerConfig, Passes, descend, start_progress
 from trmrl.learners.objectives import AbstractObjective, Chunks, Objectives, Surrogate, Value
 from trmrl.learners.stored import Replayed, StoredTrials, draw, empty_trials, store
@@ -259,7 +260,7 @@ class PPO(AbstractSettings):
         total, coefs = jnp.zeros(rows.valid.shape), self._bonus_coefs()
         if not coefs:
             return total, moments
-        chunks = _gather(model, rows, self._listed(), key=key)
+        chunks = gather(model, rows, self._listed(), key=key)
         network = model.network
         reading = network.read(None, chunks.token, chunks.start, chunks.valid)
         for term in self._listed():
@@ -308,66 +309,24 @@ class PPO(AbstractSettings):
         if self.normalize_advantage:
             advantage = standardize(advantage, credit.credited)
         whole = replace(
-            _gather(model, rows, self.objectives.listed(), key=key),
+            gather(model, rows, self.objectives.listed(), key=key),
             advantage=advantage,
             value_target=credit.value_target,
             credited=credit.credited,
         )
-        return _cut(model.network.core, whole, length)
+        return cut(model.network.core, whole, length)
 
     def replay(self, model: Model, stored: StoredTrials, *, key: PRNGKey) -> Chunks:
         """Return stored trials for all gradient steps of an update, each a chunk `[M, T]`."""
         draw_key, key = jax.random.split(key)
         rows = draw(stored, self.replayed.num_updates * self.replayed.num_trials, key=draw_key)
-        whole = _gather(model, rows, self.replayed.objectives.listed(), key=key)
-        return _cut(model.network.core, whole, rows.valid.shape[0])
+        whole = gather(model, rows, self.replayed.objectives.listed(), key=key)
+        return cut(model.network.core, whole, rows.valid.shape[0])
 
 
 def _returns(reward: jax.Array, discount: jax.Array, valid: jax.Array) -> jax.Array:
     """Return the discounted return of every row, `[T, B]`, a lane at a time."""
     return jax.vmap(discounted_return, in_axes=1, out_axes=1)(reward, discount, valid)
-
-
-def _gather(
-    model: Model, rows: Trajectory, objectives: tuple[AbstractObjective, ...], *, key: PRNGKey
-) -> Chunks:
-    """Return what objectives read of rows `[T, B]`, as one chunk; nothing is credited."""
-    nothing = jnp.zeros(rows.valid.shape)
-    tokens, start = model.tokens(rows.timestep)
-    targets = {
-        type(objective).__name__: objective.targets(
-            model, rows, key=jax.random.fold_in(key, number)
-        )
-        for number, objective in enumerate(objectives)
-    }
-    return Chunks(
-        memory0=None,
-        token=tokens,
-        start=start,
-        valid=rows.valid,
-        action=rows.decision.action,
-        log_prob=rows.decision.log_prob,
-        advantage=nothing,
-        value_target=nothing,
-        credited=jnp.zeros(rows.valid.shape, bool),
-        targets=targets,
-    )
-
-
-def _cut(core: AbstractCore, whole: Chunks, length: int) -> Chunks:
-    """Cut rows `[T, B]` into chunks `[M, length]`, with the memory that each begins with."""
-    num_rows, num_lanes = whole.valid.shape
-    by_time = jax.tree.map(lambda x: x.reshape((-1, length, *x.shape[1:])), whole)
-    memory0 = None
-    if num_rows > length:
-        _, memory0 = jax.lax.scan(
-            lambda m, c: (core.unroll(m, c.token, c.start, c.valid)[0], m),
-            core.start(num_lanes),
-            by_time,
-        )
-        memory0 = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), memory0)
-    merge = lambda x: jnp.swapaxes(x, 1, 2).reshape((-1, length, *x.shape[3:]))
-    return replace(jax.tree.map(merge, by_time), memory0=memory0)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Self-supervision by masked steps: memory tells what a step held that it was not shown.
+"""Self-supervision by masked steps: a later memory reconstructs what was hidden of a step.
 
 The masked modelling of language (BERT: Devlin et al., 2019) on trials, as in masked trajectory
 models (Wu et al., 2023). Summaries of the TrMRL paper (Melo, 2022) list it as future work.
@@ -48,7 +48,7 @@ class Reconstruction(eqx.Module):
 
 
 class MaskedSteps(AbstractObjective):
-    """Self-supervision: the memory `lag` steps later tells what a masked step held.
+    """Self-supervision: the memory `lag` steps after a masked step reconstructs it.
 
     Of every trial each step is masked with probability `mask_rate`: its observation, the action
     before it and that action's reward give way to a learned vector, and the trial is encoded once
@@ -68,7 +68,7 @@ class MaskedSteps(AbstractObjective):
 
     coef: float = field(0.0, low=0)  # 0: nothing is masked
     mask_rate: float = field(0.15, low=0, high=1)  # share of steps (BERT's)
-    lag: int = field(1, low=1)  # steps from a masked one to the memory that tells it
+    lag: int = field(1, low=1)  # steps from a masked one to the memory that reconstructs it
 
     def check(self, spec: EnvSpec) -> str | None:
         """Return a complaint where no step is so long before another."""
@@ -110,8 +110,8 @@ class MaskedSteps(AbstractObjective):
         del reading  # which is of tokens as they are
         name = type(self).__name__
         targets, head = chunks.targets[name], network.heads[name]
-        (obs, action, reward), told = self.reconstruct(network, chunks)
-        counts = targets["masked"] & told
+        (obs, action, reward), exists = self.reconstruct(network, chunks)
+        counts = targets["masked"] & exists
         follows = counts & ~chunks.start
         square = 0.5 * (obs - targets["obs"]) ** 2
         losses = {
@@ -126,7 +126,7 @@ class MaskedSteps(AbstractObjective):
     def reconstruct(
         self, network: Network, chunks: Chunks
     ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Bool[jax.Array, "T M"]]:
-        """Return observation, action and reward of every row, as told `lag` rows later, `[T, M]`.
+        """Return observation, action and reward of every row, from `lag` rows later, `[T, M]`.
 
         And where there is such a row, of the same memory.
         """
@@ -134,10 +134,10 @@ class MaskedSteps(AbstractObjective):
         head: Reconstruction = network.heads[name]
         token = head.hide(chunks.token, chunks.targets[name]["masked"])
         _, feature = network.core.unroll(None, token, chunks.start, chunks.valid)
-        later, told = later_rows(chunks.valid, self.lag)
+        later, exists = later_rows(chunks.valid, self.lag)
         memory = jnp.cumsum(chunks.start & chunks.valid, axis=0)
-        told = told & (jnp.take_along_axis(memory, later, axis=0) == memory)
-        return head(jnp.take_along_axis(feature, later[..., None], axis=0)), told
+        exists = exists & (jnp.take_along_axis(memory, later, axis=0) == memory)
+        return head(jnp.take_along_axis(feature, later[..., None], axis=0)), exists
 
 
 def _squared_error(

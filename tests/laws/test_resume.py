@@ -30,7 +30,10 @@ BELIEVING = {  # one that goes on learning from stored trials, whose ring comes 
     "chunk_length": 0,
     "readout": BeliefConfig(2),
     "replayed": Replayed(
-        Objectives(elbo=ELBO(1.0), masked=MaskedSteps(1.0)), capacity=5, num_updates=2, num_trials=3
+        Objectives(elbo=ELBO(1.0, task_coef=0.5), masked=MaskedSteps(1.0)),
+        capacity=5,
+        num_updates=2,
+        num_trials=3,
     ),
 }
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from trmrl.learners.objectives import AbstractObjective, Chunks
 from trmrl.nets.core import AbstractCore
@@ -9,10 +10,25 @@ from trmrl.nets.network import Model
 from trmrl.types import PRNGKey, Trajectory, replace
 
 
+def decodes_tasks(objectives: tuple[AbstractObjective, ...]) -> bool:
+    """Return whether an objective compares with the task's own numbers."""
+    return any(getattr(objective, "task_coef", 0.0) for objective in objectives)
+
+
 def gather(
-    model: Model, rows: Trajectory, objectives: tuple[AbstractObjective, ...], *, key: PRNGKey
+    model: Model,
+    rows: Trajectory,
+    objectives: tuple[AbstractObjective, ...],
+    task: Float[jax.Array, "B P"] | None = None,
+    *,
+    key: PRNGKey,
 ) -> Chunks:
-    """Return what objectives read of rows `[T, B]`, as one chunk; nothing is credited."""
+    """Return what objectives read of rows `[T, B]`, as one chunk; nothing is credited.
+
+    `task` holds the tasks' numbers, where objectives decode them.
+    """
+    if task is not None:
+        task = jnp.broadcast_to(task[None], (*rows.valid.shape, task.shape[-1]))
     nothing = jnp.zeros(rows.valid.shape)
     tokens, start = model.tokens(rows.timestep)
     targets = {
@@ -32,6 +48,7 @@ def gather(
         value_target=nothing,
         credited=jnp.zeros(rows.valid.shape, bool),
         targets=targets,
+        task=task,
     )
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trmrl.learners.chunks import cut, gather
+from trmrl.learners.chunks import cut, decodes_tasks, gather
 from trmrl.learners.descent import OptimizerConfig, Passes, descend, start_progress
 from trmrl.learners.objectives import AbstractObjective, Chunks, Objectives, Surrogate, Value
 from trmrl.learners.stored import Replayed, StoredTrials, draw, empty_trials, store
@@ -33,6 +33,7 @@ from trmrl.types import (
     Trial,
     TrmrlError,
     replace,
+    task_numbers,
 )
 
 CHUNK_KEY, REPLAY_KEY, BONUS_KEY = (
@@ -152,7 +153,11 @@ class PPO(AbstractSettings):
         optimizer["bonuses"] = {name: unit_moments(()) for name in self._bonus_coefs()}
         replays = self.replayed.objectives.listed()
         return Learner(
-            model, optimizer, empty_trials(self.replayed.capacity, spec) if replays else None
+            model,
+            optimizer,
+            empty_trials(self.replayed.capacity, spec, with_tasks=decodes_tasks(replays))
+            if replays
+            else None,
         )
 
     def _listed(self) -> tuple[AbstractObjective, ...]:
@@ -182,13 +187,14 @@ class PPO(AbstractSettings):
             key=jax.random.fold_in(key, BONUS_KEY),
         )
         credit = self.credit(model, rows, bonus)
-        chunks = self.chunk(model, rows, credit, key=jax.random.fold_in(key, CHUNK_KEY))
+        task = task_numbers(trial.task) if decodes_tasks(self._listed()) else None
+        chunks = self.chunk(model, rows, credit, task, key=jax.random.fold_in(key, CHUNK_KEY))
         size = max(self.minibatch_size // chunks.token.shape[1], 1)
         passes = Passes(self.num_passes, size, self.stop_kl, self.target_kl)
         work = [(phase, chunks, passes) for phase in self.phases(model.network)]
         stored = learner.store
         if self.replay_phases():
-            stored = store(stored, rows)
+            stored = store(stored, rows, None if stored.task is None else task)
             chunks = self.replay(model, stored, key=jax.random.fold_in(key, REPLAY_KEY))
             passes = Passes(1, self.replayed.num_trials, 0.0, 0.0)
             work += [(phase, chunks, passes) for phase in self.replay_phases()]
@@ -299,8 +305,19 @@ class PPO(AbstractSettings):
         target = target if self.value_target == "return" else value + advantage
         return Credit(advantage, target, discount, credited)
 
-    def chunk(self, model: Model, rows: Trajectory, credit: Credit, *, key: PRNGKey) -> Chunks:
-        """Cut rows `[T, B]` into chunks `[M, C]`, with the memory that each begins with."""
+    def chunk(
+        self,
+        model: Model,
+        rows: Trajectory,
+        credit: Credit,
+        task: Float[jax.Array, "B P"] | None = None,
+        *,
+        key: PRNGKey,
+    ) -> Chunks:
+        """Cut rows `[T, B]` into chunks `[M, C]`, with the memory that each begins with.
+
+        `task` holds the tasks' numbers, where an objective decodes them.
+        """
         num_rows = rows.valid.shape[0]
         length = self.chunk_length or num_rows
         if num_rows % length:
@@ -309,7 +326,7 @@ class PPO(AbstractSettings):
         if self.normalize_advantage:
             advantage = standardize(advantage, credit.credited)
         whole = replace(
-            gather(model, rows, self.objectives.listed(), key=key),
+            gather(model, rows, self.objectives.listed(), task, key=key),
             advantage=advantage,
             value_target=credit.value_target,
             credited=credit.credited,
@@ -319,8 +336,10 @@ class PPO(AbstractSettings):
     def replay(self, model: Model, stored: StoredTrials, *, key: PRNGKey) -> Chunks:
         """Return stored trials for all gradient steps of an update, each a chunk `[M, T]`."""
         draw_key, key = jax.random.split(key)
-        rows = draw(stored, self.replayed.num_updates * self.replayed.num_trials, key=draw_key)
-        whole = gather(model, rows, self.replayed.objectives.listed(), key=key)
+        rows, task = draw(
+            stored, self.replayed.num_updates * self.replayed.num_trials, key=draw_key
+        )
+        whole = gather(model, rows, self.replayed.objectives.listed(), task, key=key)
         return cut(model.network.core, whole, rows.valid.shape[0])
 
 

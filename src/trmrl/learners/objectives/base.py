@@ -39,6 +39,7 @@ class Chunks:
     value_target: Float[jax.Array, "*axes"]
     credited: Bool[jax.Array, "*axes"]  # valid rows whose advantage and value target are known
     targets: dict[str, Any]  # of objectives, by their names
+    task: Any = None  # the task's numbers, `[*axes, P]`; None unless an objective decodes them
 
 
 class AbstractObjective(AbstractSettings):
@@ -78,7 +79,11 @@ class AbstractObjective(AbstractSettings):
         del core, readout, spec, head, key
 
     def targets(self, model: Model, rows: Trajectory, *, key: PRNGKey) -> PyTree:
-        """Return what its loss compares with, and any noise it needs, leaves `[T, B, ...]`."""
+        """Return what its loss compares with, and any noise it needs, leaves `[T, B, ...]`.
+
+        `rows` are what the agent had. One that compares with the task itself has a field
+        `task_coef`, and finds the task's numbers in `Chunks.task`.
+        """
         del model, rows, key
 
     def bonus(

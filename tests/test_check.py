@@ -153,6 +153,15 @@ def test_faults_of_tasks(fault, line):
     one(checks.check_splits(walk(fault, splits=("train",)), KEY), line)
 
 
+@pytest.mark.parametrize(("task_size", "right"), [(0, True), (3, True), (2, False)])
+def test_a_stated_size_of_tasks_is_theirs(task_size, right):
+    findings = checks.check_splits(walk(splits=("train",), task_size=task_size), KEY)
+    if right:
+        assert errors(findings) == []
+    else:
+        one(findings, "tasks: train has 3 numbers, task_size is 2")
+
+
 def test_shared_tasks_are_an_error_unless_they_are_declared():
     line = "tasks: 40 of 40 tasks of test are tasks of train"
     one(checks.check_splits(walk("shared"), KEY), line)

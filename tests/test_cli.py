@@ -95,6 +95,15 @@ def refused(capsys, *args):
         ("train bandit-n4-k2 --steps -5", r"--steps is -5, expected 1 or more"),
         ("train bandit-n4-k2 --agent.algorithm.chunk-length 3", r"does not divide the 4 steps"),
         (
+            "train bandit-n4-k2 --agent varibad --agent.algorithm.objectives.elbo.coef 1",
+            r"agent.algorithm.objectives has ELBO, which replayed has too",
+        ),
+        (
+            "train bandit-n4-k2 --agent varibad --agent.algorithm.objectives.elbo.coef 1 "
+            "--agent.algorithm.replayed.objectives.elbo.coef 0 --agent.algorithm.chunk-length 2",
+            r"agent.algorithm.chunk_length is 2, expected 0 for ELBO",
+        ),
+        (
             "train bandit-n4-k2 --agent.algorithm.optimizer.learning-rate inf",
             r"learning_rate is inf",
         ),

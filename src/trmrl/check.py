@@ -86,7 +86,7 @@ def check(envs: AbstractEnvs, *, seed: int = 0) -> Iterator[Finding]:
 
 
 def check_splits(envs: AbstractEnvs, key: jax.Array) -> Iterator[Finding]:
-    """Find tasks of more than one split, tasks that ignore the key, and splits of one task."""
+    """Find tasks of more than one split, of one alone, of another size, or that ignore the key."""
     spec = envs.spec
     drawn: dict[str, set[bytes]] = {}
     for number, split in enumerate(spec.splits):
@@ -98,6 +98,9 @@ def check_splits(envs: AbstractEnvs, key: jax.Array) -> Iterator[Finding]:
             continue
         rows, same, other = (_task_numbers(tasks) for tasks in draws)
         drawn[split] = {row.tobytes() for row in rows}
+        if spec.task_size not in (0, rows.shape[1]):
+            text = f"{split} has {rows.shape[1]} numbers, task_size is {spec.task_size}"
+            yield Finding(True, f"tasks: {text}")
         if not np.isfinite(rows).all():
             yield Finding(True, f"tasks: {split} has numbers that are not finite")
         if not np.array_equal(rows, same, equal_nan=True):

@@ -17,8 +17,10 @@ from trmrl.types import EnvSpec, TrmrlError
 # Fields that older versions did not have, and whose default is what those versions did: a run of
 # theirs is read as if they stood in its config.
 ADDED = {
+    "ELBO.task_coef",
     "MemoryAgent.readout",
     "Objectives.elbo",
+    "Objectives.masked",
     "Objectives.novelty",
     "PPO.replayed",
     "TaskPlan.split",

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int, Key, PyTree, Shaped
 
@@ -81,7 +82,9 @@ class EnvSpec:
     `floor` and `ceiling` are reference returns of one episode on the test split (a do-nothing or
     random policy, and the best known), or None where nobody knows. `has_success`: every
     `Outcome.success` is an array. `shared_splits`: tasks of one split are in another, by design.
-    `observed` names the fields of a task that agents may observe.
+    `observed` names the fields of a task that agents may observe. `task_size` is how many numbers a
+    task has (`task_numbers`), or 0 where nobody states it: training may have a target of them, and
+    no agent is shown them.
     """
 
     name: str
@@ -98,6 +101,7 @@ class EnvSpec:
     has_success: bool = False
     shared_splits: bool = False
     observed: tuple[str, ...] = ()
+    task_size: int = 0
 
     @property
     def trial_length(self) -> int:
@@ -206,6 +210,13 @@ Metrics = dict[str, Shaped[jax.Array, "..."]]  # scalars, or lists such as one n
 def replace(record: Any, **changes: Any) -> Any:
     """Return a copy of a record with some fields changed."""
     return dataclasses.replace(record, **changes)
+
+
+def task_numbers(tasks: Task) -> Float[Array, "B P"]:
+    """Return every number of tasks side by side."""
+    leaves = jax.tree.leaves(tasks)
+    rows = [leaf.reshape((leaf.shape[0], -1)) for leaf in leaves]
+    return jnp.concatenate(rows, axis=1).astype(jnp.float32)
 
 
 def base_name(env: str) -> str:

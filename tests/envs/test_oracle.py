@@ -3,11 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trmrl.envs import make
+from trmrl.envs import ENVS, make
 from trmrl.envs.base import keys_for
 from trmrl.envs.oracle import show_task
 from trmrl.trial import run_trial
-from trmrl.types import TrmrlError
+from trmrl.types import TrmrlError, task_numbers
 
 
 def test_observations_end_with_the_task():
@@ -29,6 +29,16 @@ def test_observations_end_with_the_task():
     np.testing.assert_array_equal(envs.view(state), tasks.mean)
     again = plain.sample_tasks("train", 6, key=jax.random.key(0))
     np.testing.assert_array_equal(tasks.mean, again.mean)
+
+
+@pytest.mark.parametrize("name", [*ENVS, "bandit-n3-k7"])
+def test_a_spec_says_how_many_numbers_a_task_has_or_nothing(name):
+    envs = make(name)
+    tasks = envs.sample_tasks("train", 3, key=jax.random.key(0))
+    numbers = task_numbers(tasks)
+    assert envs.spec.task_size in (0, numbers.shape[1])
+    assert numbers.dtype == np.float32
+    assert len(numbers) == 3
 
 
 @pytest.mark.parametrize("host", [False, True])

@@ -9,7 +9,7 @@ from trmrl.agents.base import TaskPlan
 from trmrl.agents.maml import MAML
 from trmrl.agents.pearl import PEARL
 from trmrl.envs import make
-from trmrl.learners.objectives import ELBO, Objectives
+from trmrl.learners.objectives import ELBO, MaskedSteps, Objectives
 from trmrl.learners.stored import Replayed
 from trmrl.nets.readout import BeliefConfig
 from trmrl.train import build_iteration
@@ -44,7 +44,8 @@ def test_nothing_compiles_after_the_first_iteration(small_agent, env, core, chun
 
 def test_nor_does_learning_from_stored_trials(small_agent):
     """Their ring fills, and comes around, within the iterations that are counted."""
-    replayed = Replayed(Objectives(elbo=ELBO(1.0)), capacity=3, num_updates=1, num_trials=2)
+    objectives = Objectives(elbo=ELBO(1.0, task_coef=0.5), masked=MaskedSteps(1.0))
+    replayed = Replayed(objectives, capacity=3, num_updates=1, num_trials=2)
     agent = small_agent("gru", chunk_length=0, readout=BeliefConfig(2), replayed=replayed)
     check_compiles_once(agent, "bandit-n4-k2", 2)
 

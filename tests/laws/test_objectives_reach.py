@@ -15,6 +15,7 @@ from trmrl.learners.objectives import (
     ELBO,
     AbstractObjective,
     Entropy,
+    MaskedSteps,
     Novelty,
     Objectives,
     Prediction,
@@ -75,8 +76,9 @@ VALUES = {"joint": Joint(0.5), "separate": Separate(OptimizerConfig())}
 def test_the_menu_is_tested_whole():
     """An objective that is added to the menu has to be added here."""
     listed = {type(x) for x in jax.tree.leaves(Objectives(), is_leaf=is_objective)}
-    # `BELIEVED` has the bound, `tests/learners/test_novelty.py` what reaches its own head alone.
-    assert listed == {Entropy, Prediction, ELBO, Novelty}
+    # `BELIEVED` has the bound, and two tests below masked steps;
+    # `tests/learners/test_novelty.py` has what reaches its own head alone.
+    assert listed == {Entropy, Prediction, ELBO, Novelty, MaskedSteps}
     assert {Entropy, Prediction} <= {type(x) for x in MENU.values()}
 
 
@@ -155,6 +157,46 @@ def test_an_objective_reaches_what_it_declares_and_nothing_else(begin, term, cor
         assert max(np.abs(x).max() for x in arrays(gradient[part])) > 1e-5
 
 
+MASKED = Objectives(masked=MaskedSteps(1.0, mask_rate=0.5))
+
+
+@pytest.mark.parametrize("core", ["gru", "trial-whole", "window"])
+def test_masked_steps_reach_what_they_declare_and_nothing_else(begin, core):
+    agent, learner, trial = begin(core, objectives=MASKED, chunk_length=0)
+    chunks = chunks_of(agent, learner, trial)
+    gradient = gradient_of(MASKED.masked, learner.model.network, chunks)
+    assert reached(gradient) == {"core", "head of MaskedSteps"}
+    for part in reached(gradient):
+        assert min(np.abs(x).max() for x in arrays(gradient[part])) > 1e-6, part
+
+
+def test_masked_steps_of_stored_trials_move_what_they_declare_and_nothing_else(begin):
+    """Where PPO's own step is zero."""
+    agent, learner, trial = begin(
+        "window",
+        objectives=Objectives(),
+        optimizer=OptimizerConfig(learning_rate=0.0),
+        replayed=Replayed(MASKED, capacity=8, num_updates=2, num_trials=2),
+    )
+    run = functools.partial(agent.algorithm.update, env_steps=jnp.zeros(()), key=KEY)
+    after, metrics = jax.jit(run)(learner, trial)
+    assert moved_by(learner, after) == {"core", "head of MaskedSteps"}
+    assert np.isfinite(metrics["masked_obs_loss"])
+
+
+def moved_by(before, after):
+    """The parts of a network that an update changed."""
+    old, new = parts_of(before.model.network), parts_of(after.model.network)
+    return {
+        part
+        for part in old
+        if any(
+            not np.array_equal(a, b)
+            for a, b in zip(arrays(old[part]), arrays(new[part]), strict=True)
+        )
+    }
+
+
 @pytest.mark.parametrize(("core", "chunk_length"), [("gru", 0), ("trial-whole", 0)])
 @pytest.mark.parametrize("gradient", BELIEVED)
 def test_a_readout_stops_what_its_mode_says(begin, gradient, core, chunk_length):
@@ -183,16 +225,9 @@ def test_an_update_moves_every_part_by_the_trial_at_hand_or_by_stored_ones(begin
         run = functools.partial(agent.algorithm.update, env_steps=jnp.zeros(()), key=KEY)
         after, metrics = jax.jit(run)(learner, trial)
         assert np.isfinite(metrics["elbo_loss"])
-        old, new = parts_of(learner.model.network), parts_of(after.model.network)
-        moved = {
-            part
-            for part in old
-            if any(
-                not np.array_equal(a, b)
-                for a, b in zip(arrays(old[part]), arrays(new[part]), strict=True)
-            )
-        }
-        assert moved == (BELIEVED[gradient]["elbo"] if still else set(old))
+        everything = set(parts_of(learner.model.network))
+        expected = BELIEVED[gradient]["elbo"] if still else everything
+        assert moved_by(learner, after) == expected
         assert int(after.store.count) == B
 
 

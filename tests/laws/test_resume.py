@@ -12,7 +12,7 @@ import pytest
 from trmrl.agents.base import TaskPlan
 from trmrl.agents.pearl import PEARL
 from trmrl.config import Config
-from trmrl.learners.objectives import ELBO, Objectives
+from trmrl.learners.objectives import ELBO, MaskedSteps, Objectives
 from trmrl.learners.stored import Replayed
 from trmrl.nets.readout import BeliefConfig
 from trmrl.run import METRICS, Run
@@ -29,7 +29,12 @@ STORING = PEARL(  # an agent whose state is mostly stored experience, and not al
 BELIEVING = {  # one that goes on learning from stored trials, whose ring comes around
     "chunk_length": 0,
     "readout": BeliefConfig(2),
-    "replayed": Replayed(Objectives(elbo=ELBO(1.0)), capacity=5, num_updates=2, num_trials=3),
+    "replayed": Replayed(
+        Objectives(elbo=ELBO(1.0, task_coef=0.5), masked=MaskedSteps(1.0)),
+        capacity=5,
+        num_updates=2,
+        num_trials=3,
+    ),
 }
 
 

@@ -12,7 +12,7 @@ from trmrl.learners.stored import Replayed
 from trmrl.nets.distributions import Gaussian
 from trmrl.nets.readout import BeliefConfig
 from trmrl.trial import run_trial
-from trmrl.types import TrmrlError, replace
+from trmrl.types import TrmrlError, replace, task_numbers
 
 T, B, LATENT = 6, 3, 2
 ROWS, M, L = 7, 3, 2  # of beliefs without an agent
@@ -93,6 +93,64 @@ def test_the_bound_by_definition(begin, reward_kind, obs_coef):
     assert float(metrics["reconstruction_loss"]) == pytest.approx(np.mean(errors) / T**2, rel=1e-4)
     assert float(metrics["belief_kl"]) == pytest.approx(kls.sum() / valid.sum(), rel=1e-4)
     assert kls.min() > 0  # the prior is in it
+
+
+@pytest.mark.parametrize("num_beliefs", [0, 2])
+def test_the_task_is_one_step_more(begin, num_beliefs):
+    """With a coefficient every belief that decodes explains the task's numbers, too, once."""
+    elbo = ELBO(1.0, 0.3, num_beliefs, task_coef=0.7)
+    network, reading, chunks, _ = begin(elbo)
+    task = np.random.default_rng(0).normal(size=(B, 4)).astype(np.float32)
+    with_task = replace(chunks, task=jnp.broadcast_to(task[None], (T, B, 4)))
+    loss, _ = elbo.loss(network, reading, with_task)
+    without, _ = ELBO(1.0, 0.3, num_beliefs).loss(network, reading, chunks)
+    belief = network.readout.belief(reading.feature)
+    noise = chunks.targets["ELBO"]["noise"]
+    decoded = network.heads["ELBO"].task(belief.mean + jnp.exp(belief.log_std) * noise)
+    rows, weight = choose_rows(chunks.targets["ELBO"]["number"], num_beliefs or T)
+    rows, weight, valid = np.asarray(rows), np.asarray(weight), np.asarray(chunks.valid)
+    errors = np.zeros(B)
+    for b in range(B):
+        for k, t in enumerate(rows[:, b]):
+            square = (np.asarray(decoded)[t, b] - task[b]) ** 2
+            errors[b] += weight[k] * 0.7 * 0.5 * square.mean() * valid[t, b]
+    assert errors.min() > 0
+    assert float(loss) == pytest.approx(float(without) + errors.mean() / T**2, rel=1e-4)
+
+
+def test_worlds_that_do_not_say_what_a_task_is_decode_none():
+    complaint = ELBO(1.0, task_coef=0.5).check(make("tabular-n2").spec)
+    assert complaint.startswith("task_coef is 0.5, expected 0: the spec of tabular-n2 does not say")
+    for allowed in (ELBO(1.0), ELBO(0.0, task_coef=0.5)):
+        assert allowed.check(make("tabular-n2").spec) is None
+    assert ELBO(1.0, task_coef=0.5).check(make("grid-navi").spec) is None
+
+
+@pytest.mark.parametrize("task_coef", [0.0, 0.5])
+def test_the_task_is_a_target_of_training_and_nothing_else(small_agent, world, task_coef):
+    """Another task behind the same rows changes what is learned, if it is decoded; no token."""
+    replayed = Replayed(
+        Objectives(elbo=ELBO(1.0, task_coef=task_coef)), capacity=4, num_updates=1, num_trials=2
+    )
+    agent = small_agent("gru", readout=BeliefConfig(LATENT), chunk_length=0, replayed=replayed)
+    learner = agent.init(world.spec, key=KEY)
+    tasks = world.sample_tasks("train", B, key=KEY)
+    trial = run_trial(agent, learner.model, world, tasks, explore=True, key=KEY)
+    other = replace(trial, task=jax.tree.map(lambda x: x + 1, trial.task))
+    update = jax.jit(
+        lambda learner, trial: agent.update(learner, trial, env_steps=jnp.zeros(()), key=KEY)[0]
+    )
+    after = [update(learner, x) for x in (trial, other)]
+    leaves = lambda part: [np.asarray(x) for x in jax.tree.leaves(part)]
+    same = lambda one, two: all(map(np.array_equal, leaves(one), leaves(two)))
+    assert same(after[0].model, after[1].model) == (task_coef == 0.0)
+    assert same(after[0].store.rows, after[1].store.rows)
+    tokens = [x.model.tokens(trial.rows.timestep) for x in after]
+    assert same(*tokens)
+    if task_coef:
+        np.testing.assert_array_equal(after[0].store.task[:B], task_numbers(tasks))
+    else:
+        assert after[0].store.task is None
 
 
 def test_observations_are_decoded_as_they_are_shown(begin):

@@ -1,5 +1,7 @@
 """What an update of PPO changes: credit, chunks, phases, weights and moments."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,8 +9,9 @@ import numpy as np
 import pytest
 
 from trmrl.learners.descent import OptimizerConfig
-from trmrl.learners.objectives import Entropy, Objectives, Prediction, Surrogate, Value
+from trmrl.learners.objectives import ELBO, Entropy, Objectives, Prediction, Surrogate, Value
 from trmrl.learners.ppo import Credit, Joint, Separate
+from trmrl.learners.stored import Replayed
 from trmrl.types import TrmrlError, replace
 
 KEY = jax.random.key(0)
@@ -229,6 +232,52 @@ def test_chunks_that_do_not_divide_the_trial_are_a_complaint(
     if not right:
         assert complaint.startswith(f"chunk_length is {chunk_length}, ")
         assert "12" in complaint
+
+
+class Whole(Entropy):
+    """An objective of one's own that compares rows of a trial."""
+
+    whole_trials: ClassVar[bool] = True
+
+
+@pytest.mark.parametrize(
+    ("chunk_length", "objective", "where", "right"),
+    [
+        (4, ELBO(1.0), "objectives", False),
+        (1, Whole(1.0), "objectives", False),
+        (4, ELBO(0.0), "objectives", True),  # a coefficient of 0 leaves it out
+        (4, Prediction(1.0), "objectives", True),
+        (0, ELBO(1.0), "objectives", True),
+        (12, Whole(1.0), "objectives", True),  # the trial's own length
+        (4, Whole(1.0), "replayed", True),
+    ],
+)
+def test_what_needs_whole_trials_is_refused_shorter_chunks(
+    small_agent, drift, chunk_length, objective, where, right
+):
+    """By what an objective says of itself; stored trials are whole, whatever the chunks."""
+    menu = Objectives(others=(objective,))
+    fields = {"objectives": {"objectives": menu}, "replayed": {"replayed": Replayed(menu)}}[where]
+    ppo = small_agent("gru", chunk_length=chunk_length, **fields).algorithm
+    complaint = ppo.check(drift().spec)
+    name = type(objective).__name__
+    expected = (
+        f"chunk_length is {chunk_length}, expected 0 for {name} among objectives, "
+        "which needs whole trials (those of replayed are whole)"
+    )
+    assert complaint == (None if right else expected)
+
+
+def test_one_kind_of_objective_on_both_kinds_of_trials_is_refused(small_agent, drift):
+    """Both would learn one head, with two optimizers."""
+    check = lambda here, there: small_agent(
+        "gru", chunk_length=0, objectives=here, replayed=Replayed(there)
+    ).algorithm.check(drift().spec)
+    one, two = Objectives(prediction=Prediction(1.0)), Objectives(others=(Prediction(0.5),))
+    expected = "objectives has Prediction, which replayed has too: they would share a head"
+    assert check(one, one) == check(one, two) == check(two, one) == expected
+    assert check(one, Objectives(elbo=ELBO(1.0))) is None
+    assert check(one, Objectives(prediction=Prediction(0.0))) is None
 
 
 @pytest.mark.parametrize("chunk_length", [1, 3, 0])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trmrl.learners.stored import draw, empty_trials, store
-from trmrl.types import Decision, Discrete, EnvSpec, Outcome, Timestep, Trajectory
+from trmrl.types import Decision, Discrete, EnvSpec, Outcome, Timestep, Trajectory, replace
 
 T, B, N = 4, 2, 5
 SPEC = EnvSpec("rows", "own", 3, Discrete(4), horizon=2, num_episodes=2)
@@ -55,12 +55,25 @@ def test_what_only_some_worlds_have_is_left_out():
     assert (outcome.dense_reward, outcome.success, outcome.diverged) == (None, None, None)
 
 
+def test_tasks_stay_with_their_trials():
+    """Around the ring, and when they are drawn; without the option there are none."""
+    stored = empty_trials(N, replace(SPEC, task_size=2), with_tasks=True)
+    for update in range(4):
+        number = (update * B + np.arange(B)).astype(np.float32)
+        stored = store(stored, trials(update * B), jnp.asarray(np.stack([number, -number], 1)))
+    rows, task = draw(stored, 50, key=jax.random.key(0))
+    number = np.asarray(rows.timestep.obs)[0, :, 0]
+    assert len(set(number)) == N
+    np.testing.assert_array_equal(task, np.stack([number, -number], axis=1))
+    assert draw(store(empty_trials(N, SPEC), trials(0)), 2, key=jax.random.key(0))[1] is None
+
+
 @pytest.mark.parametrize("num_stored", [2, 4, 6, 12])
 def test_trials_are_drawn_whole_and_evenly_from_those_held(num_stored):
     stored = empty_trials(N, SPEC)
     for first in range(0, num_stored, B):
         stored = store(stored, trials(first))
-    drawn = draw(stored, 4_000, key=jax.random.key(num_stored))
+    drawn, _ = draw(stored, 4_000, key=jax.random.key(num_stored))
     reward = np.asarray(drawn.outcome.reward)
     assert reward.shape == (T, 4_000)
     np.testing.assert_array_equal(reward, reward[:1].repeat(T, 0))

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trmrl.ops.masked import explained_variance, mean, standardize
+from trmrl.ops.masked import explained_variance, later_rows, mean, standardize
 
 VALID = jnp.array([True, False, True, True])
 
@@ -33,6 +33,22 @@ def test_standardize_by_hand():
 
 def test_standardize_keeps_constants_finite():
     np.testing.assert_array_equal(standardize(jnp.full(4, 3.0), VALID), np.zeros(4))
+
+
+@pytest.mark.parametrize("lag", [1, 2, 5])
+def test_later_rows_by_a_loop(lag):
+    """Of lanes with idle rows at the start, in the middle and at the end; of one that never ran."""
+    valid = np.array(
+        [[1, 1, 0, 0, 1], [1, 0, 1, 0, 1], [0, 1, 1, 0, 1], [1, 1, 0, 0, 1], [1, 0, 0, 0, 1]], bool
+    )
+    later, exists = (np.asarray(x) for x in later_rows(jnp.asarray(valid), lag))
+    for lane in range(valid.shape[1]):
+        happened = np.flatnonzero(valid[:, lane])
+        pairs = dict(zip(happened[:-lag], happened[lag:], strict=True))
+        assert set(np.flatnonzero(exists[:, lane])) == set(pairs)
+        assert all(later[row, lane] == other for row, other in pairs.items())
+    assert later.min() >= 0
+    assert later.max() < len(valid)
 
 
 @pytest.mark.parametrize(

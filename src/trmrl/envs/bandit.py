@@ -91,6 +91,7 @@ def make(name: str) -> Bandit:
         action_space=Discrete(num_arms),
         horizon=1,
         num_episodes=num_pulls,
+        task_size=num_arms,
         floor=0.5,
         ceiling=num_arms / (num_arms + 1),
         summary=f"{num_pulls} pulls of {num_arms} Bernoulli arms, one pull an episode",

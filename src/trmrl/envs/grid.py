@@ -137,6 +137,7 @@ def grid_navi() -> Grid:
         action_space=Discrete(5),
         horizon=15,
         num_episodes=4,
+        task_size=4,
         floor=-1.16,  # random play, as for every room
         ceiling=11.071,  # the goal known
         shared_splits=True,
@@ -166,6 +167,7 @@ def dark_room() -> Grid:
         action_space=Discrete(5),
         horizon=20,
         num_episodes=10,
+        task_size=4,
         floor=0.33,
         ceiling=16.94,  # of the test cells; 16.54 over all
         summary="stand on a hidden cell of a dark 9 by 9 room; unseen cells in test",
@@ -206,6 +208,7 @@ def dark_key_to_door() -> Grid:
         action_space=Discrete(5),
         horizon=50,
         num_episodes=10,
+        task_size=6,
         ends_early=True,
         floor=0.25,
         ceiling=2.0,

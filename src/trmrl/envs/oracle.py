@@ -10,7 +10,17 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from trmrl.envs.base import AbstractEnvs, Driver
-from trmrl.types import Array, EnvSpec, EnvState, LaneKeys, Outcome, PRNGKey, Task, replace
+from trmrl.types import (
+    Array,
+    EnvSpec,
+    EnvState,
+    LaneKeys,
+    Outcome,
+    PRNGKey,
+    Task,
+    replace,
+    task_numbers,
+)
 
 
 @jax.tree_util.register_dataclass
@@ -20,13 +30,6 @@ class OracleState:
 
     inner: Any
     feature: Float[Array, "B P"]
-
-
-def _task_features(tasks: Task) -> Float[Array, "B P"]:
-    """Return every number of a task side by side."""
-    leaves = jax.tree.leaves(tasks)
-    rows = [leaf.reshape((leaf.shape[0], -1)) for leaf in leaves]
-    return jnp.concatenate(rows, axis=1).astype(jnp.float32)
 
 
 class OracleEnvs(AbstractEnvs):
@@ -47,7 +50,7 @@ class OracleEnvs(AbstractEnvs):
     def reset(self, tasks: Task, *, key: LaneKeys) -> tuple[OracleState, Float[Array, "B D"]]:
         """Begin an episode of each task."""
         inner, obs = self.inner.reset(tasks, key=key)
-        feature = _task_features(tasks)
+        feature = task_numbers(tasks)
         if isinstance(obs, np.ndarray):  # a host world's observations stay on the host
             feature = np.asarray(feature)
         return OracleState(inner, feature), _join(obs, feature)
@@ -55,7 +58,7 @@ class OracleEnvs(AbstractEnvs):
     def change_task(self, env_state: OracleState, tasks: Task) -> OracleState:
         """Return the state with other tasks, which the next observation shows."""
         inner = self.inner.change_task(env_state.inner, tasks)
-        feature = _task_features(tasks)
+        feature = task_numbers(tasks)
         on_host = isinstance(env_state.feature, np.ndarray)
         return OracleState(inner, np.asarray(feature) if on_host else feature)
 
@@ -81,6 +84,6 @@ def show_task(envs: AbstractEnvs) -> OracleEnvs:
     spec = dataclasses.replace(
         envs.spec,
         name=f"{envs.spec.name}+task",
-        obs_size=envs.spec.obs_size + _task_features(tasks).shape[1],
+        obs_size=envs.spec.obs_size + task_numbers(tasks).shape[1],
     )
     return OracleEnvs(inner=envs, spec=spec)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from trmrl.learners.chunks import cut, decodes_tasks, gather
 from trmrl.learners.descent import OptimizerConfig, Passes, descend, start_progress
 from trmrl.learners.objectives import AbstractObjective, Chunks, Objectives, Surrogate, Value
 from trmrl.learners.stored import Replayed, StoredTrials, draw, empty_trials, store
@@ -32,6 +33,7 @@ from trmrl.types import (
     Trial,
     TrmrlError,
     replace,
+    task_numbers,
 )
 
 CHUNK_KEY, REPLAY_KEY, BONUS_KEY = (
@@ -96,17 +98,30 @@ class PPO(AbstractSettings):
     replayed: Replayed = Replayed()
 
     def check(self, spec: EnvSpec) -> str | None:
-        """Return a complaint where chunks do not divide a trial, or a gradient would be lost."""
+        """Return a complaint where chunks do not suit a trial or its objectives.
+
+        Or where a gradient would be lost, or two objectives would share a head.
+        """
         rows = spec.trial_length
         if self.chunk_length and rows % self.chunk_length:
             return (
                 f"chunk_length is {self.chunk_length}, "
                 f"which does not divide the {rows} steps of a trial"
             )
+        listed = {type(objective).__name__: objective for objective in self.objectives.listed()}
+        for name, objective in listed.items():
+            if objective.whole_trials and self.chunk_length not in (0, rows):
+                return (
+                    f"chunk_length is {self.chunk_length}, expected 0 for {name} among objectives, "
+                    "which needs whole trials (those of replayed are whole)"
+                )
+        for objective in self.replayed.objectives.listed():
+            if type(objective).__name__ in listed:
+                name = type(objective).__name__
+                return f"objectives has {name}, which replayed has too: they would share a head"
         if isinstance(self.value, Separate):  # whose phase alone changes the critic
-            for objective in self.objectives.listed():
+            for name, objective in listed.items():
                 if "critic" in objective.reaches:
-                    name = type(objective).__name__
                     return f"value is Separate, so that {name} would not reach the critic"
         return None
 
@@ -138,7 +153,11 @@ class PPO(AbstractSettings):
         optimizer["bonuses"] = {name: unit_moments(()) for name in self._bonus_coefs()}
         replays = self.replayed.objectives.listed()
         return Learner(
-            model, optimizer, empty_trials(self.replayed.capacity, spec) if replays else None
+            model,
+            optimizer,
+            empty_trials(self.replayed.capacity, spec, with_tasks=decodes_tasks(replays))
+            if replays
+            else None,
         )
 
     def _listed(self) -> tuple[AbstractObjective, ...]:
@@ -168,13 +187,14 @@ class PPO(AbstractSettings):
             key=jax.random.fold_in(key, BONUS_KEY),
         )
         credit = self.credit(model, rows, bonus)
-        chunks = self.chunk(model, rows, credit, key=jax.random.fold_in(key, CHUNK_KEY))
+        task = task_numbers(trial.task) if decodes_tasks(self._listed()) else None
+        chunks = self.chunk(model, rows, credit, task, key=jax.random.fold_in(key, CHUNK_KEY))
         size = max(self.minibatch_size // chunks.token.shape[1], 1)
         passes = Passes(self.num_passes, size, self.stop_kl, self.target_kl)
         work = [(phase, chunks, passes) for phase in self.phases(model.network)]
         stored = learner.store
         if self.replay_phases():
-            stored = store(stored, rows)
+            stored = store(stored, rows, None if stored.task is None else task)
             chunks = self.replay(model, stored, key=jax.random.fold_in(key, REPLAY_KEY))
             passes = Passes(1, self.replayed.num_trials, 0.0, 0.0)
             work += [(phase, chunks, passes) for phase in self.replay_phases()]
@@ -246,7 +266,7 @@ class PPO(AbstractSettings):
         total, coefs = jnp.zeros(rows.valid.shape), self._bonus_coefs()
         if not coefs:
             return total, moments
-        chunks = _gather(model, rows, self._listed(), key=key)
+        chunks = gather(model, rows, self._listed(), key=key)
         network = model.network
         reading = network.read(None, chunks.token, chunks.start, chunks.valid)
         for term in self._listed():
@@ -285,8 +305,19 @@ class PPO(AbstractSettings):
         target = target if self.value_target == "return" else value + advantage
         return Credit(advantage, target, discount, credited)
 
-    def chunk(self, model: Model, rows: Trajectory, credit: Credit, *, key: PRNGKey) -> Chunks:
-        """Cut rows `[T, B]` into chunks `[M, C]`, with the memory that each begins with."""
+    def chunk(
+        self,
+        model: Model,
+        rows: Trajectory,
+        credit: Credit,
+        task: Float[jax.Array, "B P"] | None = None,
+        *,
+        key: PRNGKey,
+    ) -> Chunks:
+        """Cut rows `[T, B]` into chunks `[M, C]`, with the memory that each begins with.
+
+        `task` holds the tasks' numbers, where an objective decodes them.
+        """
         num_rows = rows.valid.shape[0]
         length = self.chunk_length or num_rows
         if num_rows % length:
@@ -295,66 +326,26 @@ class PPO(AbstractSettings):
         if self.normalize_advantage:
             advantage = standardize(advantage, credit.credited)
         whole = replace(
-            _gather(model, rows, self.objectives.listed(), key=key),
+            gather(model, rows, self.objectives.listed(), task, key=key),
             advantage=advantage,
             value_target=credit.value_target,
             credited=credit.credited,
         )
-        return _cut(model.network.core, whole, length)
+        return cut(model.network.core, whole, length)
 
     def replay(self, model: Model, stored: StoredTrials, *, key: PRNGKey) -> Chunks:
         """Return stored trials for all gradient steps of an update, each a chunk `[M, T]`."""
         draw_key, key = jax.random.split(key)
-        rows = draw(stored, self.replayed.num_updates * self.replayed.num_trials, key=draw_key)
-        whole = _gather(model, rows, self.replayed.objectives.listed(), key=key)
-        return _cut(model.network.core, whole, rows.valid.shape[0])
+        rows, task = draw(
+            stored, self.replayed.num_updates * self.replayed.num_trials, key=draw_key
+        )
+        whole = gather(model, rows, self.replayed.objectives.listed(), task, key=key)
+        return cut(model.network.core, whole, rows.valid.shape[0])
 
 
 def _returns(reward: jax.Array, discount: jax.Array, valid: jax.Array) -> jax.Array:
     """Return the discounted return of every row, `[T, B]`, a lane at a time."""
     return jax.vmap(discounted_return, in_axes=1, out_axes=1)(reward, discount, valid)
-
-
-def _gather(
-    model: Model, rows: Trajectory, objectives: tuple[AbstractObjective, ...], *, key: PRNGKey
-) -> Chunks:
-    """Return what objectives read of rows `[T, B]`, as one chunk; nothing is credited."""
-    nothing = jnp.zeros(rows.valid.shape)
-    tokens, start = model.tokens(rows.timestep)
-    targets = {
-        type(objective).__name__: objective.targets(
-            model, rows, key=jax.random.fold_in(key, number)
-        )
-        for number, objective in enumerate(objectives)
-    }
-    return Chunks(
-        memory0=None,
-        token=tokens,
-        start=start,
-        valid=rows.valid,
-        action=rows.decision.action,
-        log_prob=rows.decision.log_prob,
-        advantage=nothing,
-        value_target=nothing,
-        credited=jnp.zeros(rows.valid.shape, bool),
-        targets=targets,
-    )
-
-
-def _cut(core: AbstractCore, whole: Chunks, length: int) -> Chunks:
-    """Cut rows `[T, B]` into chunks `[M, length]`, with the memory that each begins with."""
-    num_rows, num_lanes = whole.valid.shape
-    by_time = jax.tree.map(lambda x: x.reshape((-1, length, *x.shape[1:])), whole)
-    memory0 = None
-    if num_rows > length:
-        _, memory0 = jax.lax.scan(
-            lambda m, c: (core.unroll(m, c.token, c.start, c.valid)[0], m),
-            core.start(num_lanes),
-            by_time,
-        )
-        memory0 = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), memory0)
-    merge = lambda x: jnp.swapaxes(x, 1, 2).reshape((-1, length, *x.shape[3:]))
-    return replace(jax.tree.map(merge, by_time), memory0=memory0)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from trmrl.learners.descent import OptimizerConfig
 from trmrl.learners.objectives import Objectives
@@ -19,6 +19,7 @@ class StoredTrials:
 
     rows: Trajectory  # [T, N]
     count: Int[jax.Array, ""]  # of trials stored; a full ring's is in [N, 2 N)
+    task: Float[jax.Array, "N P"] | None = None  # their tasks' numbers, where those are decoded
 
 
 class Replayed(AbstractSettings):
@@ -34,7 +35,7 @@ class Replayed(AbstractSettings):
     optimizer: OptimizerConfig = OptimizerConfig(max_grad_norm=1.0)
 
 
-def empty_trials(capacity: int, spec: EnvSpec) -> StoredTrials:
+def empty_trials(capacity: int, spec: EnvSpec, *, with_tasks: bool = False) -> StoredTrials:
     """Return a ring with nothing in it, for trials of worlds like `spec`."""
     shape = spec.trial_length, capacity
     zeros = lambda *size: jnp.zeros((*shape, *size), jnp.float32)
@@ -46,11 +47,17 @@ def empty_trials(capacity: int, spec: EnvSpec) -> StoredTrials:
         Outcome(zeros(), never, never, obs),
         never,
     )
-    return StoredTrials(rows, jnp.zeros((), jnp.int32))
+    task = jnp.zeros((capacity, spec.task_size)) if with_tasks else None
+    return StoredTrials(rows, jnp.zeros((), jnp.int32), task)
 
 
-def store(stored: StoredTrials, rows: Trajectory) -> StoredTrials:
-    """Return the ring with the trials `[T, B]` added; of more than it holds, the last lanes."""
+def store(
+    stored: StoredTrials, rows: Trajectory, task: Float[jax.Array, "B P"] | None = None
+) -> StoredTrials:
+    """Return the ring with the trials `[T, B]` added; of more than it holds, the last lanes.
+
+    `task` holds their tasks' numbers, if the ring does.
+    """
     everywhere = replace(rows.outcome, dense_reward=None, success=None, diverged=None)
     kept = replace(rows, outcome=everywhere)
     capacity = stored.rows.valid.shape[1]
@@ -61,12 +68,20 @@ def store(stored: StoredTrials, rows: Trajectory) -> StoredTrials:
     count = stored.count + num_added
     # A whole ring is taken off, so that 32 bits hold any number of trials.
     count = jnp.where(count >= 2 * capacity, count - capacity, count)
-    return StoredTrials(jax.tree.map(put, stored.rows, kept), count)
+    if stored.task is not None and task is not None:
+        task = stored.task.at[slot].set(task[-capacity:])
+    return StoredTrials(jax.tree.map(put, stored.rows, kept), count, task)
 
 
-def draw(stored: StoredTrials, num_trials: int, *, key: PRNGKey) -> Trajectory:
-    """Return the rows `[T, num_trials]` of trials drawn with replacement; the ring is not empty."""
+def draw(
+    stored: StoredTrials, num_trials: int, *, key: PRNGKey
+) -> tuple[Trajectory, Float[jax.Array, "M P"] | None]:
+    """Return the rows `[T, num_trials]` of trials drawn with replacement, and their tasks' numbers.
+
+    The ring is not empty.
+    """
     capacity = stored.rows.valid.shape[1]
     filled = jnp.minimum(stored.count, capacity)
     chosen = jax.random.randint(key, (num_trials,), 0, filled)
-    return jax.tree.map(lambda x: jnp.take(x, chosen, axis=1), stored.rows)
+    rows = jax.tree.map(lambda x: jnp.take(x, chosen, axis=1), stored.rows)
+    return rows, None if stored.task is None else jnp.take(stored.task, chosen, axis=0)

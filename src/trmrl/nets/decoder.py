@@ -14,12 +14,14 @@ class Decoder(eqx.Module):
     """An MLP with rectifiers on every pair of a latent task and a step.
 
     Its first layer is the sum of a product for each, so that `K` latents and `T` steps cost
-    `K + T` products there, not `K T`.
+    `K + T` products there, not `K T`. With a `task_size`, another MLP decodes the task's own
+    numbers from the latent.
     """
 
     latent: Linear
     step: Linear
     rest: MLP
+    task: MLP | None
     space: Space = eqx.field(static=True)
 
     def __init__(
@@ -28,6 +30,7 @@ class Decoder(eqx.Module):
         obs_size: int,
         space: Space,
         hidden: tuple[int, ...],
+        task_size: int = 0,
         *,
         key: PRNGKey,
     ):
@@ -38,6 +41,10 @@ class Decoder(eqx.Module):
         self.latent = Linear(weight[:latent_size], jnp.zeros(hidden[0]))
         self.step = Linear(weight[latent_size:], None)
         self.rest = MLP((*hidden, 1 + obs_size), 1.0, jax.nn.relu, key=rest)
+        self.task = None
+        if task_size:
+            task = jax.random.fold_in(key, 2)
+            self.task = MLP((latent_size, *hidden, task_size), 1.0, jax.nn.relu, key=task)
         self.space = space
 
     def __call__(

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 
 def mean(x: Float[jax.Array, "*axes"], valid: Bool[jax.Array, "*axes"]) -> Float[jax.Array, ""]:
@@ -16,6 +16,19 @@ def standardize(
     """Return `(x - mean) / (std + 1e-8)` with the moments of the valid rows, in every row."""
     centered = x - mean(x, valid)
     return centered / (jnp.sqrt(mean(centered**2, valid)) + 1e-8)
+
+
+def later_rows(
+    valid: Bool[jax.Array, "T M"], lag: int
+) -> tuple[Int[jax.Array, "T M"], Bool[jax.Array, "T M"]]:
+    """Return of each row that happened the one that happened `lag` such rows later.
+
+    And where there is one; elsewhere, and for rows that did not happen, the index is of any row.
+    """
+    order = jnp.argsort(~valid, axis=0, stable=True).astype(jnp.int32)  # those that happened first
+    place = jnp.cumsum(valid, axis=0, dtype=jnp.int32) - 1 + lag
+    exists = valid & (place < valid.sum(axis=0, dtype=jnp.int32)[None])
+    return jnp.take_along_axis(order, jnp.clip(place, 0, len(valid) - 1), axis=0), exists
 
 
 def explained_variance(

@@ -18,7 +18,7 @@ AGENTS: dict[str, dict[str, Recipe]] = {
     "rl2-lstm": {"default": rl2.lstm},
     "snail": {"default": snail.default},
     "gtrxl": {"default": gtrxl.default},
-    "varibad": {"default": varibad.default},
+    "varibad": {"default": varibad.default, "paper": varibad.paper},
     "hyperx": {"default": varibad.hyperx},
     "trmrl-belief": {"default": varibad.transformer},
     "pearl": {"default": pearl.default, "paper": pearl.paper},

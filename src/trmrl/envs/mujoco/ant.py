@@ -89,6 +89,7 @@ def ant_dir(num_threads: int | None = None) -> MujocoEnvs:
         "ant-dir",
         ROBOT,
         "run forward or backward, whichever is hidden",
+        task_size=2,
         floor=200.0,
         shared_splits=True,
     )
@@ -104,6 +105,7 @@ def ant_dir_radian(num_threads: int | None = None) -> MujocoEnvs:
         "ant-dir-radian",
         ROBOT,
         "run 57 degrees to the left or to the right",
+        task_size=2,
         floor=200.0,
         shared_splits=True,
     )
@@ -116,5 +118,7 @@ def ant_goal(num_threads: int | None = None) -> MujocoEnvs:
     Goals are uniform over the disc (ProMP, PEARL), drawn afresh for train and test. Never ends
     early. The observation has x and y too.
     """
-    spec = locomotion_spec("ant-goal", _GOAL_ROBOT, "go to a hidden place within 3 m", floor=-509.0)
+    spec = locomotion_spec(
+        "ant-goal", _GOAL_ROBOT, "go to a hidden place within 3 m", floor=-509.0, task_size=2
+    )
     return MujocoEnvs(spec, _GOAL_ROBOT, _draw_goal, _go_to, num_threads=num_threads)

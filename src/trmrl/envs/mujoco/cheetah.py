@@ -130,6 +130,7 @@ def half_cheetah_vel(num_threads: int | None = None) -> MujocoEnvs:
         "half-cheetah-vel",
         ROBOT,
         "run at a hidden velocity between 0 and 3 m/s (ood: 3 to 4 m/s)",
+        task_size=1,
         splits=("train", "test", "ood"),
         floor=-300.0,  # standing still
         ceiling=-15.0,  # a perfect tracker that needs some time to speed up
@@ -146,6 +147,7 @@ def half_cheetah_vel_delayed(num_threads: int | None = None) -> DelayedEnvs:
         "half-cheetah-vel-delayed",
         ROBOT,
         "half-cheetah-vel, rewards summed and paid every 20 steps",
+        task_size=1,
         splits=("train", "test", "ood"),
         floor=-300.0,
         ceiling=-15.0,
@@ -162,6 +164,7 @@ def half_cheetah_dir(num_threads: int | None = None) -> MujocoEnvs:
         "half-cheetah-dir",
         ROBOT,
         "run forward or backward, whichever is hidden",
+        task_size=1,
         shared_splits=True,
         floor=0.0,  # standing still
     )

@@ -4,6 +4,7 @@ import dataclasses
 
 from trmrl.learners.objectives.base import AbstractObjective, Chunks
 from trmrl.learners.objectives.elbo import ELBO
+from trmrl.learners.objectives.masked import MaskedSteps
 from trmrl.learners.objectives.novelty import Novelty
 from trmrl.learners.objectives.policy import Entropy, Surrogate, Value
 from trmrl.learners.objectives.prediction import Prediction
@@ -15,6 +16,7 @@ __all__ = [
     "AbstractObjective",
     "Chunks",
     "Entropy",
+    "MaskedSteps",
     "Novelty",
     "Objectives",
     "Prediction",
@@ -33,6 +35,7 @@ class Objectives(AbstractSettings):
     prediction: Prediction = Prediction()
     elbo: ELBO = ELBO()
     novelty: Novelty = Novelty()
+    masked: MaskedSteps = MaskedSteps()
     others: tuple[AbstractObjective, ...] = ()
 
     def check(self, spec: EnvSpec) -> str | None:

@@ -39,6 +39,7 @@ class Chunks:
     value_target: Float[jax.Array, "*axes"]
     credited: Bool[jax.Array, "*axes"]  # valid rows whose advantage and value target are known
     targets: dict[str, Any]  # of objectives, by their names
+    task: Any = None  # the task's numbers, `[*axes, P]`; None unless an objective decodes them
 
 
 class AbstractObjective(AbstractSettings):
@@ -46,11 +47,13 @@ class AbstractObjective(AbstractSettings):
 
     A subclass states `coef`, its `loss`, and in `reaches` the parts of `Network` that its gradient
     changes: "core", "readout", "policy", "critic", or "head" for what it built itself; a readout
-    may stop it on its way to the core. The rest is optional.
+    may stop it on its way to the core. One whose loss compares rows of a trial with each other says
+    so in `whole_trials`, and is refused shorter chunks. The rest is optional.
     """
 
     coef: eqx.AbstractVar[float]
     reaches: ClassVar[tuple[str, ...]]
+    whole_trials: ClassVar[bool] = False
 
     @abc.abstractmethod
     def loss(
@@ -76,7 +79,11 @@ class AbstractObjective(AbstractSettings):
         del core, readout, spec, head, key
 
     def targets(self, model: Model, rows: Trajectory, *, key: PRNGKey) -> PyTree:
-        """Return what its loss compares with, and any noise it needs, leaves `[T, B, ...]`."""
+        """Return what its loss compares with, and any noise it needs, leaves `[T, B, ...]`.
+
+        `rows` are what the agent had. One that compares with the task itself has a field
+        `task_coef`, and finds the task's numbers in `Chunks.task`.
+        """
         del model, rows, key
 
     def bonus(

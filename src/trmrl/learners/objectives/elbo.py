@@ -17,7 +17,7 @@ from trmrl.nets.distributions import Gaussian
 from trmrl.nets.heads import HeadConfig
 from trmrl.nets.network import Model, Network, Reading
 from trmrl.nets.readout import AbstractReadout, BeliefReadout
-from trmrl.ops.masked import mean
+from trmrl.ops.masked import later_rows, mean
 from trmrl.settings import field
 from trmrl.types import EnvSpec, Metrics, PRNGKey, Trajectory, TrmrlError
 
@@ -33,10 +33,13 @@ class ELBO(AbstractObjective):
     over trials. `num_beliefs` rows `t` stand for all others of their strata in the first sum; the
     divergence is taken at every row. Rewards are those of the world, of unit variance: "gaussian",
     or "bernoulli", where all that is decoded is whether a reward is positive. Observations are as
-    shown, of unit variance, on average over their numbers.
+    shown, of unit variance, on average over their numbers. So are, as they stand, the task's own
+    numbers, which with `task_coef` the belief has to explain like one step more; they are a target
+    of training, and in no token.
     """
 
     reaches: ClassVar[tuple[str, ...]] = ("core", "readout", "head")
+    whole_trials: ClassVar[bool] = True
 
     coef: float = field(0.0, low=0)  # 0: no bound
     kl_coef: float = field(0.1, low=0)  # of the divergence, beta
@@ -46,6 +49,16 @@ class ELBO(AbstractObjective):
     reward_kind: Literal["gaussian", "bernoulli"] = "gaussian"
     hidden: tuple[int, ...] = field((64, 32), low=1)  # units of the decoder's hidden layers
     bonus_coef: float = field(0.0, low=0)  # of the belief's error as a bonus (HyperX)
+    task_coef: float = field(0.0, low=0)  # of the likelihood of the task's own numbers
+
+    def check(self, spec: EnvSpec) -> str | None:
+        """Return a complaint where nobody states how many numbers a task has."""
+        if self.coef and self.task_coef and not spec.task_size:
+            return (
+                f"task_coef is {self.task_coef}, expected 0: the spec of {spec.name} does not say "
+                "how many numbers a task has"
+            )
+        return None
 
     def build(
         self,
@@ -60,7 +73,14 @@ class ELBO(AbstractObjective):
         del core, head
         if not isinstance(readout, BeliefReadout):
             raise TrmrlError("ELBO needs a readout with a belief, which this agent does not have")
-        return Decoder(readout.latent, spec.obs_size, spec.action_space, self.hidden, key=key)
+        return Decoder(
+            readout.latent,
+            spec.obs_size,
+            spec.action_space,
+            self.hidden,
+            spec.task_size if self.task_coef else 0,
+            key=key,
+        )
 
     def targets(
         self, model: Model, rows: Trajectory, *, key: PRNGKey
@@ -91,6 +111,9 @@ class ELBO(AbstractObjective):
         error = self._errors(decoded, targets)
         error = jnp.where(chunks.valid[None], error, 0.0).sum(axis=1)  # [K, M]: of whole trials
         weight = jnp.where(jnp.take_along_axis(chunks.valid, rows, axis=0), weight[:, None], 0.0)
+        if self.task_coef:
+            square = 0.5 * (decoder.task(latent) - take(chunks.task)) ** 2
+            error = error + self.task_coef * square.mean(axis=-1)
         reconstruction = jnp.sum(weight * error, axis=0).mean() / num_rows**2
         kl = divergences(belief, chunks.start, chunks.valid)
         loss = reconstruction + self.kl_coef * kl.sum(axis=0).mean() / num_rows**2
@@ -107,13 +130,10 @@ class ELBO(AbstractObjective):
         Zintgraf et al., 2021: it stays where the belief has not been trained yet.
         """
         name = type(self).__name__
-        num_rows = chunks.valid.shape[0]
         # The next row that happened, whose token holds this one's reward; at the end, this row.
-        row = jnp.broadcast_to(jnp.arange(num_rows)[:, None], chunks.valid.shape)
-        later = jnp.where(chunks.valid, row, num_rows)
-        later = jax.lax.cummin(later, axis=0, reverse=True)
-        after = jnp.roll(later, -1, axis=0).at[-1].set(num_rows)
-        after = jnp.where(after < num_rows, after, row)
+        row = jnp.broadcast_to(jnp.arange(len(chunks.valid))[:, None], chunks.valid.shape)
+        after, exists = later_rows(chunks.valid, 1)
+        after = jnp.where(exists, after, row)
         mean_after = jnp.take_along_axis(
             _readout(network).belief(reading.feature).mean, after[..., None], axis=0
         )

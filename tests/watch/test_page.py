@@ -11,12 +11,14 @@ import sys
 import time
 import urllib.request
 from importlib.util import find_spec
+from unittest.mock import MagicMock, Mock
 
 import pytest
 
 from trmrl.pretrained import shipped_agents
 from trmrl.types import TrmrlError
-from trmrl.watch.page import HOST, serve
+from trmrl.watch.page import HOST, MapPanel, serve
+from trmrl.watch.session import Session
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 BROWSER = (
@@ -132,6 +134,12 @@ class Visitor(Browser):
     def scene(self):
         return self.call("Page.captureScreenshot", clip=SCENE)["data"]
 
+    def tick(self, label):
+        self.run(
+            "[...document.querySelectorAll('label')]"
+            f".find(one => one.innerText.trim() == {label!r}).click()"
+        )
+
     def enter(self, number, text):
         """Type into the number beside a slider, counted from the top."""
         self.run(
@@ -204,6 +212,11 @@ def test_two_agents_stand_side_by_side_in_a_world_that_is_a_picture(visit, save_
     assert len(re.findall("task: start 0 0, goal", captions)) == 2
     moving = browser.scene()
     wait_until(lambda: browser.scene() != moving)
+    assert "nearest tasks" not in browser.text()
+    browser.tick("what two remembers")
+    wait_until(lambda: re.search(r"nearest tasks: goal \d \d; goal \d \d; goal", browser.text()))
+    browser.tick("what two remembers")
+    wait_until(lambda: "nearest tasks" not in browser.text())
     assert browser.complaints == []
     assert watch.interrupt()[0] == 0
 
@@ -230,6 +243,20 @@ def test_a_trained_agent_follows_the_target_within_two_seconds(visit):
 
 def _passed(begun, now):
     return (now[0] - begun[0]) % 2 * 200 + now[1] - begun[1]
+
+
+def test_a_memory_that_cannot_be_read_is_one_line():
+    refuse = Mock(side_effect=TrmrlError("no memory core to look into"))
+    session = Mock(Session, map_memories=refuse)
+    session.name = "one"
+    panel = MapPanel(Mock(add_folder=MagicMock()), session)
+    assert not refuse.called
+    panel.box.value = True
+    panel.toggle()
+    assert panel._text.content == "no memory core to look into" and panel._folder.visible
+    panel.box.value = False
+    panel.toggle()
+    assert refuse.call_count == 1 and not panel._folder.visible
 
 
 def test_a_port_in_use_is_one_line(save_run):

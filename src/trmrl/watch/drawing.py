@@ -133,9 +133,8 @@ MOST_NUMBERS = 4  # of a task, that a caption has room for
 
 def caption_of(session: Session, drawing: Drawing) -> list[str]:
     """Return the lines that say where a session is: its task, its readings, rewards and steps."""
-    numbers = {k: v for k, v in session.task_numbers().items() if np.size(v) <= MOST_NUMBERS}
-    named = [f"{name} {_short(value)}" for name, value in numbers.items()]
-    named = [f"task: {', '.join(named)}"] if named else []
+    task = describe(session.task_numbers(), MOST_NUMBERS)
+    named = [f"task: {task}"] if task else []
     named += [f"{name} {value:.2f}" for name, value in drawing.readings(session).items()]
     reward = session.rewards[-1] if session.rewards else 0.0
     spec = session.spec
@@ -144,6 +143,11 @@ def caption_of(session: Session, drawing: Drawing) -> list[str]:
         f"reward {reward:.2f}, return {session.episode_return:.1f}",
         f"episode {session.episode + 1} of {spec.num_episodes}, step {session.t} of {spec.horizon}",
     ]
+
+
+def describe(numbers: dict[str, Any], most: int) -> str:
+    """Return a task's numbers by name (`task_rows`), without names that hold more than `most`."""
+    return ", ".join(f"{k} {_short(v)}" for k, v in numbers.items() if np.size(v) <= most)
 
 
 def _short(value: Any) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from trmrl.types import TrmrlError
 from trmrl.watch.drawing import AGENT, SECOND, THINGS, Drawing, caption_of, drawing_of, picture
+from trmrl.watch.nearest import NUM_TASKS, NearestTasks
 from trmrl.watch.session import Session
 from trmrl.watch.tasks import Number, describe_numbers, read_numbers, write_numbers
 
@@ -110,6 +111,9 @@ class Page:
         )
         self._attention_folder = gui.add_folder("Attention", visible=False)
         self._attention: dict[int, Any] = {}  # plots by the number of the session
+        self._maps = [MapPanel(gui, session) for session in self.sessions]
+        for panel in self._maps:
+            self._on(panel.box, panel.toggle)
         self._pause = gui.add_button("Pause")
         self._on(self._pause, self._toggle)
         self._on(gui.add_button("Step"), self._step_once)
@@ -221,6 +225,49 @@ class Page:
             if layers:
                 weights = [np.asarray(weight, np.float64) for weight in layers.values()]
                 self._attention[number].data = (np.arange(len(weights[0]), dtype=float), *weights)
+        for panel in self._maps:
+            panel.update()
+
+
+class MapPanel:
+    """Which tasks a session's memory is nearest to, while its box is ticked.
+
+    It is made at the first tick, and meanwhile the page stands still: worlds need not be fit to
+    be played in by two threads at once.
+    """
+
+    def __init__(self, gui: Any, session: Session) -> None:
+        self._gui, self._session = gui, session
+        hint = f"plays a trial on each of {NUM_TASKS} tasks first"
+        self.box = gui.add_checkbox(f"what {session.name} remembers", False, hint=hint)
+        self._folder = gui.add_folder(None, visible=False)
+        with self._folder:
+            self._text = gui.add_markdown("")
+        self._nearest: NearestTasks | None = None
+        self._image: Any = None
+
+    def toggle(self) -> None:
+        """Follow the box."""
+        self._folder.visible = self.box.value
+        if self.box.value and self._nearest is None:
+            self._text.content = f"playing a trial on each of {NUM_TASKS} tasks ..."
+            try:
+                self._nearest = NearestTasks(self._session)
+            except TrmrlError as error:
+                self._text.content = str(error)
+        self.update()
+
+    def update(self) -> None:
+        """Bring the panel up to date, if it is open."""
+        if self._nearest is None or not self.box.value:
+            return
+        self._text.content = self._nearest.line()
+        picture = self._nearest.picture()
+        if self._image is None:
+            with self._folder:
+                self._image = self._gui.add_image(picture)
+        else:
+            self._image.image = picture
 
 
 def _series(number: int, session: Session) -> dict[str, Any]:

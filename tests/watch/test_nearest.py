@@ -1,13 +1,15 @@
 """The nearest tasks are named, and where they lie on the map is where the picture has them."""
 
+from unittest.mock import MagicMock, Mock
+
 import numpy as np
 import pytest
 
 from trmrl.analyze.latents import MemoryMap
-from trmrl.types import replace
+from trmrl.types import TrmrlError, replace
 from trmrl.watch.drawing import INK
-from trmrl.watch.nearest import RAMP, SIZE, NearestTasks
-from trmrl.watch.session import open_session
+from trmrl.watch.nearest import RAMP, SIZE, MapPanel, NearestTasks
+from trmrl.watch.session import Session, open_session
 
 START = np.array([[0, 0]] * 3, np.int32)
 GOAL = np.array([[1, 4], [3, 4], [2, 0]], np.int32)
@@ -62,3 +64,17 @@ def test_the_memory_of_the_moment_has_the_color_of_the_hidden_task(nearest, monk
     monkeypatch.setattr(session, "memory", lambda: np.array([99.0, 0.5, 1.0]))
     assert (shown.picture() != pixels).any()
     assert (shown.picture() == RAMP[2]).all(axis=-1).sum() > 2 * before
+
+
+def test_a_memory_that_cannot_be_read_is_one_line():
+    refuse = Mock(side_effect=TrmrlError("no memory core to look into"))
+    session = Mock(Session, map_memories=refuse)
+    session.name = "one"
+    panel = MapPanel(Mock(add_folder=MagicMock()), session)
+    assert not refuse.called
+    panel.box.value = True
+    panel.toggle()
+    assert panel._text.content == "no memory core to look into" and panel._folder.visible
+    panel.box.value = False
+    panel.toggle()
+    assert refuse.call_count == 1 and not panel._folder.visible

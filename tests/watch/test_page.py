@@ -11,14 +11,12 @@ import sys
 import time
 import urllib.request
 from importlib.util import find_spec
-from unittest.mock import MagicMock, Mock
 
 import pytest
 
 from trmrl.pretrained import shipped_agents
 from trmrl.types import TrmrlError
-from trmrl.watch.page import HOST, MapPanel, serve
-from trmrl.watch.session import Session
+from trmrl.watch.page import HOST, _guarded, is_own_page, serve
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 BROWSER = (
@@ -245,18 +243,68 @@ def _passed(begun, now):
     return (now[0] - begun[0]) % 2 * 200 + now[1] - begun[1]
 
 
-def test_a_memory_that_cannot_be_read_is_one_line():
-    refuse = Mock(side_effect=TrmrlError("no memory core to look into"))
-    session = Mock(Session, map_memories=refuse)
-    session.name = "one"
-    panel = MapPanel(Mock(add_folder=MagicMock()), session)
-    assert not refuse.called
-    panel.box.value = True
-    panel.toggle()
-    assert panel._text.content == "no memory core to look into" and panel._folder.visible
-    panel.box.value = False
-    panel.toggle()
-    assert refuse.call_count == 1 and not panel._folder.visible
+@pytest.fixture(scope="module")
+def guarded():
+    """The host and port of a guarded server of viser's."""
+    viser = pytest.importorskip("viser", reason="needs viser")
+    with _guarded():
+        server = viser.ViserServer(host=HOST, port=0, verbose=False)
+    yield f"{HOST}:{server.get_port()}"
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        (None, "http://elsewhere.example"),
+        (None, f"http://{HOST}:1"),
+        (None, "null"),
+        ("elsewhere.example", "http://elsewhere.example"),
+        ("elsewhere.example", None),
+    ],
+)
+def test_websockets_of_other_pages_are_refused(guarded, host, origin):
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    path = socket.create_connection(guarded.split(":"))
+    with path, pytest.raises(InvalidStatus, match="HTTP 403"):
+        connect(f"ws://{host or guarded}", origin=origin, sock=path)
+
+
+@pytest.mark.parametrize("origin", [None, "http://"])
+def test_its_own_page_and_programs_may_open_a_websocket(guarded, origin):
+    from viser import __version__ as version
+    from websockets.sync.client import connect
+
+    given = {"subprotocols": [f"viser-v{version}"], "origin": origin and origin + guarded}
+    with connect(f"ws://{guarded}", max_size=None, **given) as page:
+        assert page.recv(timeout=PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "origins", "is_own"),
+    [
+        (["127.0.0.1:8080"], ["http://127.0.0.1:8080"], True),
+        (["localhost:9000"], ["http://localhost:9000"], True),  # a forwarded port
+        (["localhost"], [], True),
+        (["127.0.0.1:8080"], ["http://localhost:8080"], False),
+        (["127.0.0.1:8080"], ["http://127.0.0.1:8080", "http://elsewhere.example"], False),
+        (["127.0.0.1.elsewhere.example:8080"], [], False),
+        (["127x0.0.1:8080"], [], False),
+        (["127.0.0.1:8080", "elsewhere.example"], [], False),
+        ([], [], False),
+    ],
+)
+def test_requests_are_of_its_own_page_alone(hosts, origins, is_own):
+    assert is_own_page(hosts, origins) is is_own
+
+
+def test_a_server_that_cannot_be_guarded_is_refused(save_run, monkeypatch):
+    viser = pytest.importorskip("viser", reason="needs viser")
+    monkeypatch.setattr(viser.ViserServer, "__init__", lambda self, **options: None)
+    with pytest.raises(TrmrlError, match="cannot be kept from answering to other pages"):
+        serve([], 0)
 
 
 def test_a_port_in_use_is_one_line(save_run):

@@ -1,4 +1,6 @@
-"""Which known tasks an agent's memory is nearest to, as a line and as a picture of a map."""
+"""Which known tasks an agent's memory is nearest to: a line, and a picture of a map."""
+
+from typing import Any
 
 import jax
 import numpy as np
@@ -6,6 +8,7 @@ from jaxtyping import UInt8
 
 from trmrl.analyze.subject import task_numbers
 from trmrl.envs.base import task_rows
+from trmrl.types import TrmrlError
 from trmrl.watch.drawing import AGENT, GOAL, INK, THINGS, Canvas, describe
 from trmrl.watch.session import Session
 
@@ -78,6 +81,47 @@ class NearestTasks:
         low, high = value[:-1].min(), value[:-1].max()
         share = (value - low) / max(high - low, np.finfo(float).tiny)
         return label, np.clip(share, 0.0, 1.0), (float(low), float(high))
+
+
+class MapPanel:
+    """Which tasks a session's memory is nearest to, while its box is ticked.
+
+    It is made at the first tick, and meanwhile the page stands still: worlds need not be fit to
+    be played in by two threads at once.
+    """
+
+    def __init__(self, gui: Any, session: Session) -> None:
+        self._gui, self._session = gui, session
+        hint = f"plays a trial on each of {NUM_TASKS} tasks first"
+        self.box = gui.add_checkbox(f"what {session.name} remembers", False, hint=hint)
+        self._folder = gui.add_folder(None, visible=False)
+        with self._folder:
+            self._text = gui.add_markdown("")
+        self._nearest: NearestTasks | None = None
+        self._image: Any = None
+
+    def toggle(self) -> None:
+        """Follow the box."""
+        self._folder.visible = self.box.value
+        if self.box.value and self._nearest is None:
+            self._text.content = f"playing a trial on each of {NUM_TASKS} tasks ..."
+            try:
+                self._nearest = NearestTasks(self._session)
+            except TrmrlError as error:
+                self._text.content = str(error)
+        self.update()
+
+    def update(self) -> None:
+        """Bring the panel up to date, if it is open."""
+        if self._nearest is None or not self.box.value:
+            return
+        self._text.content = self._nearest.line()
+        picture = self._nearest.picture()
+        if self._image is None:
+            with self._folder:
+                self._image = self._gui.add_image(picture)
+        else:
+            self._image.image = picture
 
 
 def _color(share: float) -> tuple[int, int, int]:

@@ -5,12 +5,14 @@
 
 import contextlib
 import errno
+import http
 import io
 import math
 import queue
+import re
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -18,7 +20,7 @@ import numpy as np
 
 from trmrl.types import TrmrlError
 from trmrl.watch.drawing import AGENT, SECOND, THINGS, Drawing, caption_of, drawing_of, picture
-from trmrl.watch.nearest import NUM_TASKS, NearestTasks
+from trmrl.watch.nearest import MapPanel
 from trmrl.watch.session import Session
 from trmrl.watch.tasks import Number, describe_numbers, read_numbers, write_numbers
 
@@ -50,7 +52,7 @@ def serve(
         def request_share_url(self, verbose: bool = True) -> None:
             """Refuse what any browser may ask for."""
 
-    with contextlib.redirect_stdout(io.StringIO()):  # it has a banner of its own
+    with contextlib.redirect_stdout(io.StringIO()), _guarded():  # it has a banner of its own
         server = LocalServer(host=HOST, port=port, label="trmrl watch", verbose=False)
     try:
         page = Page(server, sessions)
@@ -59,6 +61,48 @@ def serve(
     finally:
         with contextlib.redirect_stdout(io.StringIO()):
             server.stop()
+
+
+@contextlib.contextmanager
+def _guarded() -> Iterator[None]:
+    """Let servers that begin meanwhile refuse other pages (`is_own_page`).
+
+    Viser has no way to ask for that: it is wrapped where it calls the library of its websockets.
+    Raises `TrmrlError` at the end if no server came by.
+    """
+    import websockets.asyncio.server as library
+
+    serve, guarded = library.serve, []
+
+    def serve_own(*args: Any, process_request: Callable[[Any, Any], Any], **options: Any) -> Any:
+        def answer(connection: Any, request: Any) -> Any:
+            headers = request.headers
+            if not is_own_page(headers.get_all("Host"), headers.get_all("Origin")):
+                return connection.respond(http.HTTPStatus.FORBIDDEN, "for pages of its own\n")
+            return process_request(connection, request)
+
+        guarded.append(True)
+        return serve(*args, process_request=answer, **options)
+
+    library.serve = serve_own  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        library.serve = serve
+    if not guarded:
+        raise TrmrlError("this version of viser cannot be kept from answering to other pages")
+
+
+def is_own_page(hosts: Sequence[str], origins: Sequence[str]) -> bool:
+    """Return whether a request with these headers is for this machine, and by no page but its own.
+
+    A page of another site may connect to a server of this machine, and gives its origin away. One
+    whose name was made to point to this machine (DNS rebinding) gives that name as the host.
+    Programs give no origin. Forwarded ports have the same host and origin, whatever their number.
+    """
+    if len(hosts) != 1 or re.fullmatch(r"(127\.0\.0\.1|localhost)(:\d+)?", hosts[0]) is None:
+        return False
+    return list(origins) in ([], [f"http://{hosts[0]}"])
 
 
 def _free_port(port: int) -> int:
@@ -227,47 +271,6 @@ class Page:
                 self._attention[number].data = (np.arange(len(weights[0]), dtype=float), *weights)
         for panel in self._maps:
             panel.update()
-
-
-class MapPanel:
-    """Which tasks a session's memory is nearest to, while its box is ticked.
-
-    It is made at the first tick, and meanwhile the page stands still: worlds need not be fit to
-    be played in by two threads at once.
-    """
-
-    def __init__(self, gui: Any, session: Session) -> None:
-        self._gui, self._session = gui, session
-        hint = f"plays a trial on each of {NUM_TASKS} tasks first"
-        self.box = gui.add_checkbox(f"what {session.name} remembers", False, hint=hint)
-        self._folder = gui.add_folder(None, visible=False)
-        with self._folder:
-            self._text = gui.add_markdown("")
-        self._nearest: NearestTasks | None = None
-        self._image: Any = None
-
-    def toggle(self) -> None:
-        """Follow the box."""
-        self._folder.visible = self.box.value
-        if self.box.value and self._nearest is None:
-            self._text.content = f"playing a trial on each of {NUM_TASKS} tasks ..."
-            try:
-                self._nearest = NearestTasks(self._session)
-            except TrmrlError as error:
-                self._text.content = str(error)
-        self.update()
-
-    def update(self) -> None:
-        """Bring the panel up to date, if it is open."""
-        if self._nearest is None or not self.box.value:
-            return
-        self._text.content = self._nearest.line()
-        picture = self._nearest.picture()
-        if self._image is None:
-            with self._folder:
-                self._image = self._gui.add_image(picture)
-        else:
-            self._image.image = picture
 
 
 def _series(number: int, session: Session) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from trmrl.watch.session import Session
 
 NUM_TASKS = 60  # on the map
 NUM_NAMED = 3  # nearest tasks, in words and ringed on the map
-MOST_NUMBERS = 6  # that a name of a task has room for
 SIZE = (320, 240)
 MARGIN = 1.6  # by which the picture is wider than the tasks: a moment's memory is less regular
 RAMP = np.array([AGENT, GOAL, THINGS[3]])  # of the task's first number, from least to greatest
@@ -31,7 +30,7 @@ class NearestTasks:
         self._plane = self._map.place(self._map.memory)
         rows = task_rows(self._map.tasks)
         varies = [name for name in rows[0] if any(row[name] != rows[0][name] for row in rows)]
-        named = [describe({name: row[name] for name in varies}, MOST_NUMBERS) for row in rows]
+        named = [describe({name: row[name] for name in varies}) for row in rows]
         self._names = [name or f"number {i}" for i, name in enumerate(named, start=1)]
 
     def line(self) -> str:

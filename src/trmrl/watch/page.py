@@ -341,26 +341,39 @@ def _show_figure(server: Any, number: int, session: Session, figure: Any) -> Cal
     from viser.transforms import SO3
 
     scene, name, reach = server.scene, f"/agent{number}", figure.reach
-    side = 2.5 * reach * number
-    root = scene.add_frame(name, show_axes=False, position=(0.0, side, 0.0))
-    solids = [
-        scene.add_mesh_simple(f"{name}/{i}", solid.vertices, solid.faces, color=solid.color)
-        for i, solid in enumerate(figure.solids)
-    ]
-    floor = scene.add_grid(
-        f"/floor{number}", width=40.0, height=2.0, cell_size=0.5, position=(0.0, side, 0.0)
-    )
-    scene.add_label(f"/name{number}", session.name, position=(0.0, side, 2.0 * reach))
-    server.initial_camera.position = (0.0, -4.0 * reach, 2.0 * reach)
-    server.initial_camera.look_at = (0.0, side / 2, 0.5 * reach)
+    right, back = number * np.array(figure.beside)
+    root = scene.add_frame(name, show_axes=False)
+    floor = None
+    if figure.is_mobile:
+        floor = scene.add_grid(f"/floor{number}", width=40.0, height=2.0, cell_size=0.5)
+    scene.add_label(f"/name{number}", session.name, position=(right, back, 2.0 * reach))
+    middle = np.array([right / 2, back / 2, 0.5 * reach])
+    away = np.array([-math.sin(figure.turn), math.cos(figure.turn), -0.4])
+    server.initial_camera.position = tuple(middle - 4.0 * reach * away)
+    server.initial_camera.look_at = tuple(middle)
+    shown: list[Any] = []
+    handles: list[Any] = []
 
     def update() -> None:
         position, rotation = figure.place(session.views[-1])
+        if figure.solids is not shown:
+            replace_solids(figure.solids)
         x, y, _ = figure.root()
         turn = SO3.from_matrix(rotation).wxyz
-        for solid, at, wxyz in zip(solids, position, turn, strict=True):
-            solid.position, solid.wxyz = at, wxyz
-        root.position = (-x, side - y, 0.0)
-        floor.position = (-(x % 1.0), side, 0.0)
+        for handle, at, wxyz in zip(handles, position, turn, strict=True):
+            handle.position, handle.wxyz = at, wxyz
+        root.position = (right - x, back - y, 0.0)
+        if floor is not None:
+            floor.position = (right - x % 1.0, back, 0.0)
+
+    def replace_solids(solids: list[Any]) -> None:
+        nonlocal shown
+        for handle in handles:
+            handle.remove()
+        shown = solids
+        handles[:] = [
+            scene.add_mesh_simple(f"{name}/{i}", solid.vertices, solid.faces, color=solid.color)
+            for i, solid in enumerate(solids)
+        ]
 
     return update

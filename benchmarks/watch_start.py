@@ -8,7 +8,6 @@ half-cheetah that comes with the library, three times) until the page has answer
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -41,7 +40,7 @@ def main() -> None:
         wall = time.perf_counter() - begun
         own = processor_seconds(process.pid)
         print(f"{wall:6.2f} s, {own:6.2f} s of its own", flush=True)
-        process.send_signal(signal.SIGINT)
+        process.kill()
         process.communicate()
 
 

@@ -32,6 +32,12 @@ def _attend(
     }
 
 
+@jax.jit
+def _feature(model: Model, memory: Memory, timestep: Timestep) -> Float[jax.Array, " F"]:
+    _, feature, _ = model.inspect(memory, timestep)
+    return feature[0]
+
+
 class Controller:
     """An agent in one trial at a time; `reset()` when the task may have changed.
 
@@ -42,8 +48,7 @@ class Controller:
         self, agent: AbstractAgent, model: PyTree, spec: EnvSpec, *, explore: bool, seed: int
     ) -> None:
         """Wrap an agent and its model; see `load`."""
-        self.spec = spec
-        self._agent, self._model = agent, model
+        self.spec, self.agent, self.model = spec, agent, model
         self._leaves, treedef = jax.tree.flatten(model)
         self._act = compiled_act(agent, treedef, explore)
         self._adapt = compiled_adapt(agent, treedef)
@@ -55,7 +60,7 @@ class Controller:
         """Empty the memory: what comes next is a new trial, with noise of its own."""
         self._key = jax.random.fold_in(self._seed_key, self._num_trials)
         self._num_trials += 1
-        self._memory = self._agent.start(self._model, 1)
+        self._memory = self.agent.start(self.model, 1)
         self._prev_action = np.zeros((1, self.spec.action_space.size), np.float32)
         self._trial_start, self._t = True, 0
         self._taken: tuple[Memory, Timestep] | None = None  # by the last `act`
@@ -108,10 +113,19 @@ class Controller:
         One entry for each layer that attends: none before the first `act`, and none of agents
         without such layers.
         """
-        if self._taken is None or not isinstance(self._model, Model):
+        if self._taken is None or not isinstance(self.model, Model):
             return {}
-        found = _attend(self._model, *self._taken, num_steps)
+        found = _attend(self.model, *self._taken, num_steps)
         return {name: np.asarray(weight) for name, weight in found.items()}
+
+    def feature(self) -> Float[np.ndarray, " F"] | None:
+        """Return the memory core's feature at the last `act`: what the policy was read from.
+
+        None before the first `act`, and for agents without a memory core.
+        """
+        if self._taken is None or not isinstance(self.model, Model):
+            return None
+        return np.asarray(_feature(self.model, *self._taken))
 
     def _checked(self, name: str, obs: Any) -> Float[np.ndarray, " D"]:
         obs = np.asarray(obs, np.float32)

@@ -234,7 +234,7 @@ def restore(run: Run, *, trust: bool = False) -> tuple[Config, AbstractEnvs, Tra
     """
     config = configs.from_json(run.trusted_config(trust))
     envs = make(config.env, config.num_episodes)
-    return config, envs, run.restore(fresh_state(config.agent, envs.spec, config.seed))
+    return config, envs, run.restore(_skeleton(config.agent, envs.spec))
 
 
 def restore_model(run: Run, *, trust: bool = False) -> tuple[Config, AbstractEnvs, PyTree]:
@@ -247,8 +247,22 @@ def restore_model(run: Run, *, trust: bool = False) -> tuple[Config, AbstractEnv
         return config, envs, train_state.learner.model
     config = configs.from_json(run.trusted_config(trust))
     envs = make(config.env, config.num_episodes)
-    skeleton = fresh_state(config.agent, envs.spec, config.seed).learner.model
-    return config, envs, run.restore(skeleton, MODEL)
+    return config, envs, run.restore(_skeleton(config.agent, envs.spec).learner.model, MODEL)
+
+
+def _skeleton(agent: AbstractAgent, spec: EnvSpec) -> TrainState:
+    """Return a state like a fresh one whose learner is all zeros: weights would take seconds."""
+    treedef: list[Any] = []
+
+    def leaves(key: PRNGKey) -> list[Any]:
+        flat, structure = jax.tree.flatten(agent.init(spec, key=key))
+        treedef.append(structure)
+        return flat
+
+    key, zero = jax.random.key(0), np.zeros((), np.int64)
+    shapes = jax.eval_shape(leaves, key)
+    zeros = jax.jit(lambda: [jnp.zeros(leaf.shape, leaf.dtype) for leaf in shapes])()
+    return TrainState(jax.tree.unflatten(treedef[0], zeros), key, zero, zero)
 
 
 def fresh_state(agent: AbstractAgent, spec: EnvSpec, seed: int) -> TrainState:

@@ -79,7 +79,7 @@ def run_trial(
     num_lanes = jax.tree.leaves(task)[0].shape[0]
     leaves, treedef = jax.tree.flatten(model)
     act, adapt = compiled_act(agent, treedef, explore), compiled_adapt(agent, treedef)
-    step = envs.step  # bound once: reaching a method of an Equinox module takes time
+    step, look = envs.step, envs.view  # bound once: reaching an Equinox module's method takes time
     yes, no = np.ones(num_lanes, bool), np.zeros(num_lanes, bool)
     lane = np.arange(num_lanes, dtype=np.int32)
     lanes, steps = first_lane + lane, np.arange(horizon, dtype=np.int32)
@@ -92,7 +92,7 @@ def run_trial(
 
         def interact(carry, t):
             env_state, memory, timestep, valid = carry
-            view = envs.view(env_state) if record_view else None
+            view = look(env_state) if record_view else None
             memory, decision = act(leaves, memory, timestep, valid, act_key, lanes, t)
             env_state, outcome = step(env_state, decision.action)
             row = Trajectory(timestep, decision, outcome, valid)

@@ -53,7 +53,7 @@ ROOMS = {
         "references/", "report/",
     ),
     "watch/": (
-        "types.py", "envs/", "run.py", "train.py", "controller.py", "pretrained/",
+        "types.py", "envs/", "run.py", "train.py", "controller.py", "pretrained/", "analyze/",
     ),
     "figure.py": ("types.py", "run.py", "train.py", "analyze/", "report/"),
     "export.py": ("types.py", "run.py", "train.py", "config.py", "recipes/", "report/"),

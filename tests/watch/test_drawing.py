@@ -88,6 +88,24 @@ def test_a_caption_says_the_target_the_speed_and_the_step(cheetah):
     assert (paint(cheetah, caption=True) != paint(cheetah)).any()
 
 
+def test_a_table_shows_its_arm_and_the_hidden_goal(save_run):
+    """Of two tasks that differ in it; the speed of what does not move about is left out."""
+    pytest.importorskip("metaworld", reason="needs Meta-World")
+    session = open_session(save_run("ml1-reach-h20"))
+    pictures = [paint(session, (960, 640))]
+    layout = session.task["layout"].copy()
+    layout[0, 3] = -layout[0, 3]  # the goal's x
+    session.new_trial(session.task | {"layout": layout})
+    pictures.append(paint(session, (960, 640)))
+    away = center(pictures[1], GOAL) - center(pictures[0], GOAL)
+    assert np.sign(away[0]) == -np.sign(layout[0, 3])  # from behind the table, x points left
+    for _ in range(5):
+        session.step()
+    assert (paint(session, (960, 640)) != pictures[1]).any()
+    lines = caption_of(session, drawing_of(session.envs))
+    assert lines[0].startswith("task: layout ") and not any("speed" in line for line in lines)
+
+
 WORLDS = ["tabular-n4", "recipe-room", "half-cheetah-vel-delayed+task", "host-drift"]
 
 

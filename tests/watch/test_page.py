@@ -16,7 +16,7 @@ import pytest
 
 from trmrl.pretrained import shipped_agents
 from trmrl.types import TrmrlError
-from trmrl.watch.page import HOST, serve
+from trmrl.watch.page import HOST, _guarded, is_own_page, serve
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 BROWSER = (
@@ -132,6 +132,12 @@ class Visitor(Browser):
     def scene(self):
         return self.call("Page.captureScreenshot", clip=SCENE)["data"]
 
+    def tick(self, label):
+        self.run(
+            "[...document.querySelectorAll('label')]"
+            f".find(one => one.innerText.trim() == {label!r}).click()"
+        )
+
     def enter(self, number, text):
         """Type into the number beside a slider, counted from the top."""
         self.run(
@@ -204,6 +210,11 @@ def test_two_agents_stand_side_by_side_in_a_world_that_is_a_picture(visit, save_
     assert len(re.findall("task: start 0 0, goal", captions)) == 2
     moving = browser.scene()
     wait_until(lambda: browser.scene() != moving)
+    assert "nearest tasks" not in browser.text()
+    browser.tick("what two remembers")
+    wait_until(lambda: re.search(r"nearest tasks: goal \d \d; goal \d \d; goal", browser.text()))
+    browser.tick("what two remembers")
+    wait_until(lambda: "nearest tasks" not in browser.text())
     assert browser.complaints == []
     assert watch.interrupt()[0] == 0
 
@@ -230,6 +241,70 @@ def test_a_trained_agent_follows_the_target_within_two_seconds(visit):
 
 def _passed(begun, now):
     return (now[0] - begun[0]) % 2 * 200 + now[1] - begun[1]
+
+
+@pytest.fixture(scope="module")
+def guarded():
+    """The host and port of a guarded server of viser's."""
+    viser = pytest.importorskip("viser", reason="needs viser")
+    with _guarded():
+        server = viser.ViserServer(host=HOST, port=0, verbose=False)
+    yield f"{HOST}:{server.get_port()}"
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        (None, "http://elsewhere.example"),
+        (None, f"http://{HOST}:1"),
+        (None, "null"),
+        ("elsewhere.example", "http://elsewhere.example"),
+        ("elsewhere.example", None),
+    ],
+)
+def test_websockets_of_other_pages_are_refused(guarded, host, origin):
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    path = socket.create_connection(guarded.split(":"))
+    with path, pytest.raises(InvalidStatus, match="HTTP 403"):
+        connect(f"ws://{host or guarded}", origin=origin, sock=path)
+
+
+@pytest.mark.parametrize("origin", [None, "http://"])
+def test_its_own_page_and_programs_may_open_a_websocket(guarded, origin):
+    from viser import __version__ as version
+    from websockets.sync.client import connect
+
+    given = {"subprotocols": [f"viser-v{version}"], "origin": origin and origin + guarded}
+    with connect(f"ws://{guarded}", max_size=None, **given) as page:
+        assert page.recv(timeout=PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "origins", "is_own"),
+    [
+        (["127.0.0.1:8080"], ["http://127.0.0.1:8080"], True),
+        (["localhost:9000"], ["http://localhost:9000"], True),  # a forwarded port
+        (["localhost"], [], True),
+        (["127.0.0.1:8080"], ["http://localhost:8080"], False),
+        (["127.0.0.1:8080"], ["http://127.0.0.1:8080", "http://elsewhere.example"], False),
+        (["127.0.0.1.elsewhere.example:8080"], [], False),
+        (["127x0.0.1:8080"], [], False),
+        (["127.0.0.1:8080", "elsewhere.example"], [], False),
+        ([], [], False),
+    ],
+)
+def test_requests_are_of_its_own_page_alone(hosts, origins, is_own):
+    assert is_own_page(hosts, origins) is is_own
+
+
+def test_a_server_that_cannot_be_guarded_is_refused(save_run, monkeypatch):
+    viser = pytest.importorskip("viser", reason="needs viser")
+    monkeypatch.setattr(viser.ViserServer, "__init__", lambda self, **options: None)
+    with pytest.raises(TrmrlError, match="cannot be kept from answering to other pages"):
+        serve([], 0)
 
 
 def test_a_port_in_use_is_one_line(save_run):

@@ -1,6 +1,7 @@
 """A session goes through the trials that `run_trial` does, and its task may change on the way."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,6 +15,24 @@ from trmrl.watch.session import Session, open_session, open_sessions
 @pytest.fixture(scope="module")
 def on_drift(save_run):
     return save_run("host-drift", "trial-short")
+
+
+@pytest.mark.parametrize("core", ["trial-short", "gru"])
+def test_its_memory_is_the_feature_at_its_last_action(save_run, currents, core):
+    """As the core computes it over a whole trial's rows at once."""
+    path = save_run("host-drift", core)
+    config, envs, model = restore_model(Run(path))
+    task = currents([0])
+    rows = run_trial(config.agent, model, envs, task, explore=False, key=jax.random.key(3)).rows
+    rows = jax.tree.map(jnp.asarray, rows.flatten_time())
+    tokens, start = model.tokens(rows.timestep)
+    feature = np.asarray(model.network.core.unroll(None, tokens, start, rows.valid)[1])[:, 0]
+    session = open_session(path)
+    session.new_trial(task)
+    assert session.memory() is None  # nothing was taken yet
+    found = [session.memory() for _ in range(12) if not session.step()]
+    np.testing.assert_allclose(found, feature, atol=1e-5)
+    assert np.ptp(feature, axis=0).min() > 1e-3
 
 
 @pytest.mark.parametrize("lane", [0, 2])

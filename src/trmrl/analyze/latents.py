@@ -1,8 +1,11 @@
 """Where the hidden task is in an agent's memory: projections colored by it, and probes of it."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int, PyTree
 
 from trmrl.analyze.subject import (
     Findings,
@@ -13,27 +16,38 @@ from trmrl.analyze.subject import (
     some_steps,
     task_numbers,
 )
+from trmrl.nets.core import Record
 from trmrl.ops.probe import predictions, r_squared
 from trmrl.report.figures import Figure, Points
 from trmrl.report.panels import Panel, Series
-from trmrl.types import TrmrlError, number_distinct
+from trmrl.types import Array, Task, TrmrlError, number_distinct
 
 FEWEST_TASKS = 10  # distinct ones, below which a cross-validated probe says nothing
+FEWEST_MAPPED = 2  # distinct ones, between which a memory can be nearer to one
 
 
 def pca(
     rows: Float[np.ndarray, "N D"], num_components: int = 2
 ) -> tuple[Float[np.ndarray, "N C"], Float[np.ndarray, " C"]]:
-    """Return rows in their principal components, and the share of variance each explains.
+    """Return rows in their principal components, and the share of variance each explains."""
+    axes, share = principal_axes(rows, num_components)
+    return (rows - rows.mean(axis=0)) @ axes, share
 
-    By singular values of the centered rows; each component's sign makes its largest entry positive.
+
+def principal_axes(
+    rows: Float[np.ndarray, "N D"], num_components: int
+) -> tuple[Float[np.ndarray, "D C"], Float[np.ndarray, " C"]]:
+    """Return the directions of the rows' greatest variance, and the share each explains.
+
+    By singular values of the centered rows; each direction's sign makes the largest component of
+    a row along it positive.
     """
-    u, s, _ = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
+    u, s, axes = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
     scores = (u * s)[:, :num_components]
     largest = scores[np.abs(scores).argmax(axis=0), np.arange(scores.shape[1])]
     variance = s**2
     share = variance / max(variance.sum(), np.finfo(float).tiny)
-    return scores * np.where(largest < 0, -1.0, 1.0), share[:num_components]
+    return (axes[:num_components].T) * np.where(largest < 0, -1.0, 1.0), share[:num_components]
 
 
 def umap(rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N 2"] | None:
@@ -51,18 +65,9 @@ def latents(subject: Subject) -> Findings:
     One deterministic trial on each distinct task. A probe is a cross-validated ridge regression of
     the task's numbers on the memory at one step, over tasks.
     """
-    drawn = subject.tasks(subject.num_tasks)
-    numbers = task_numbers(drawn)
-    rows = list(zip(*numbers.values(), strict=True))
-    distinct = np.unique(number_distinct(rows))
-    if len(distinct) < FEWEST_TASKS:
-        raise TrmrlError(f"{len(distinct)} distinct tasks, a probe needs {FEWEST_TASKS} or more")
-    lanes = subject.agent.plan.lanes_per_task
-    tasks = jax.tree.map(lambda x: np.asarray(x)[distinct], drawn)
-    trial = subject.roll_out(tasks)
-    kept = replay(subject.network, trial.rows, lambda record, feature: sites(record))
-    kept = {name: x[:, ::lanes].astype(np.float64) for name, x in kept.items()}
-    number = np.stack([values[distinct] for values in numbers.values()], axis=1)
+    tasks, numbers = _distinct_tasks(subject, FEWEST_TASKS)
+    kept, _ = _remembered(subject, tasks, lambda record, feature: sites(record))
+    number = np.stack(list(numbers.values()), axis=1)
     steps = some_steps(len(next(iter(kept.values()))))
     found = {name: _probes(x, number, steps) for name, x in kept.items()}
     figures: list[Figure] = [_probe_panel(found, steps)]
@@ -92,6 +97,71 @@ def latents(subject: Subject) -> Findings:
     numbers_found = {"num_tasks": len(number), "steps": steps.tolist(), "r_squared": probes}
     arrays = {f"memory/{name}": x[steps] for name, x in kept.items()}
     return Findings(numbers_found, arrays | {"task": number, "steps": steps}, figures, lines)
+
+
+@dataclass(frozen=True)
+class MemoryMap:
+    """What an agent remembers of some tasks once it has adapted, and the plane they lie in.
+
+    A memory is the core's feature, which the policy is read from; one of a task here is its mean
+    over the last episode, for a single moment's also says where in its motion the agent was.
+    """
+
+    tasks: Task  # leading axis N
+    memory: Float[np.ndarray, "N D"]
+    axes: Float[np.ndarray, "D 2"]  # of the plane, through the mean of all
+
+    def place(self, memory: Float[np.ndarray, "*rows D"]) -> Float[np.ndarray, "*rows 2"]:
+        """Return where memories are in the plane of the first two principal components."""
+        return (memory - self.memory.mean(axis=0)) @ self.axes
+
+    def nearest(self, memory: Float[np.ndarray, " D"], num_tasks: int) -> Int[np.ndarray, " M"]:
+        """Return the tasks whose memories are nearest to one, nearest first: their numbers.
+
+        By Euclidean distance in the whole space, not in the plane.
+        """
+        distance = np.square(self.memory - memory).sum(axis=1)
+        return distance.argsort(kind="stable")[:num_tasks]
+
+
+def map_memories(subject: Subject) -> MemoryMap:
+    """Return a map of the distinct ones of the subject's tasks, one deterministic trial on each.
+
+    Raises `TrmrlError` for agents without a memory core, and on less than `FEWEST_MAPPED` tasks.
+    """
+    _ = subject.network  # agents without one are refused before anything is played
+    tasks, _ = _distinct_tasks(subject, FEWEST_MAPPED)
+    feature, valid = _remembered(subject, tasks, lambda record, feature: feature)
+    last = slice(len(valid) - subject.envs.spec.horizon, None)
+    share = valid[last, :, None] / valid[last].sum(axis=0)[:, None]
+    memory = (feature[last] * share).sum(axis=0)
+    return MemoryMap(tasks, memory, principal_axes(memory, 2)[0])
+
+
+def _distinct_tasks(subject: Subject, fewest: int) -> tuple[Task, dict[str, np.ndarray]]:
+    """Return the distinct ones of the subject's tasks, and their numbers (`task_numbers`)."""
+    drawn = subject.tasks(subject.num_tasks)
+    numbers = task_numbers(drawn)
+    rows = list(zip(*numbers.values(), strict=True))
+    distinct = np.unique(number_distinct(rows))
+    if len(distinct) < fewest:
+        raise TrmrlError(f"{len(distinct)} distinct tasks, expected {fewest} or more")
+    tasks = jax.tree.map(lambda x: np.asarray(x)[distinct], drawn)
+    return tasks, {name: values[distinct] for name, values in numbers.items()}
+
+
+def _remembered(
+    subject: Subject, tasks: Task, keep: Callable[[Record, Array], PyTree]
+) -> tuple[PyTree, Bool[np.ndarray, "T N"]]:
+    """Return what `keep` gives (`replay`) along a deterministic trial on each task, float64.
+
+    And which rows happened. Of a task that several lanes share, it is the first one's.
+    """
+    lanes = subject.agent.plan.lanes_per_task
+    rows = subject.roll_out(tasks).rows
+    kept = replay(subject.network, rows, keep)
+    kept = jax.tree.map(lambda x: x[:, ::lanes].astype(np.float64), kept)
+    return kept, rows.flatten_time().valid[:, ::lanes]
 
 
 def _probes(memory: np.ndarray, number: np.ndarray, steps: np.ndarray) -> np.ndarray:

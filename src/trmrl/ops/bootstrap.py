@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import stats
 
 NUM_RESAMPLES = 2000
 BLOCK = 1 << 20  # counts held at once: 8 MiB
@@ -69,6 +68,8 @@ def interquartile_mean(scores: Float[np.ndarray, "S N"]) -> float:
 
     A quarter of the scores, rounded down, is left out at either end.
     """
+    from scipy import stats  # here: importing it takes half a second, and training needs none
+
     return float(stats.trim_mean(scores.ravel(), QUARTER))
 
 
@@ -82,6 +83,8 @@ def interquartile_interval(scores: Float[np.ndarray, "S N"]) -> tuple[float, flo
     """
     if len(scores) < 2:
         return None
+    from scipy import stats  # as above
+
     interval = stats.bootstrap(
         (np.arange(len(scores)),),
         lambda seeds: interquartile_mean(scores[seeds]),

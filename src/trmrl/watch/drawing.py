@@ -128,14 +128,13 @@ def picture(
     return canvas.pixels()
 
 
-MOST_NUMBERS = 4  # of a task, that a caption has room for
+MOST_NUMBERS = 6  # of a task under one name, that a caption has room for
 
 
 def caption_of(session: Session, drawing: Drawing) -> list[str]:
     """Return the lines that say where a session is: its task, its readings, rewards and steps."""
-    numbers = {k: v for k, v in session.task_numbers().items() if np.size(v) <= MOST_NUMBERS}
-    named = [f"{name} {_short(value)}" for name, value in numbers.items()]
-    named = [f"task: {', '.join(named)}"] if named else []
+    task = describe(session.task_numbers())
+    named = [f"task: {task}"] if task else []
     named += [f"{name} {value:.2f}" for name, value in drawing.readings(session).items()]
     reward = session.rewards[-1] if session.rewards else 0.0
     spec = session.spec
@@ -146,34 +145,38 @@ def caption_of(session: Session, drawing: Drawing) -> list[str]:
     ]
 
 
+def describe(numbers: dict[str, Any]) -> str:
+    """Return a task's numbers by name (`task_rows`), without names of more than `MOST_NUMBERS`."""
+    return ", ".join(f"{k} {_short(v)}" for k, v in numbers.items() if np.size(v) <= MOST_NUMBERS)
+
+
 def _short(value: Any) -> str:
     return " ".join(f"{number:.3g}" for number in np.ravel(value))
 
 
 class Robot:
-    """Worlds with a figure, drawn from the side and a little from above, around its first body."""
-
-    TURN, TILT = 0.25, 0.2  # radians, of the camera around the vertical and above the ground
+    """Worlds with a figure, drawn from the side and a little from above, around its root."""
 
     def __init__(self, worlds: Any) -> None:
         self.figure, self._dt = worlds.figure(), worlds.step_seconds
-        turn, tilt = self.TURN, self.TILT
+        turn, tilt = self.figure.turn, self.figure.tilt
         right = [np.cos(turn), np.sin(turn), 0.0]
         away = [-np.sin(turn) * np.cos(tilt), np.cos(turn) * np.cos(tilt), -np.sin(tilt)]
         self._away = np.array(away)
         self._plane = np.array([right, np.cross(right, away)])
 
     def drawing(self) -> Drawing:
-        """Return how these are shown: in real time, with the speed of the first body."""
-        return Drawing(self.paint, 1.0 / self._dt, self.readings, self.figure)
+        """Return how these are shown: in real time, and what moves about with its speed."""
+        readings = self.readings if self.figure.is_mobile else Drawing.readings
+        return Drawing(self.paint, 1.0 / self._dt, readings, self.figure)
 
     def readings(self, session: Session) -> dict[str, float]:
         """Return the speed along x (m/s) over the last step."""
         roots = [self._root(view) for view in session.views[-2:]]
         return {"speed along x": (roots[1] - roots[0])[0] / self._dt if len(roots) == 2 else 0.0}
 
-    def _root(self, qpos: Float[np.ndarray, " Q"]) -> Float[np.ndarray, " 3"]:
-        self.figure.place(qpos)
+    def _root(self, view: Any) -> Float[np.ndarray, " 3"]:
+        self.figure.place(view)
         return self.figure.root()
 
     def paint(self, canvas: Canvas, session: Session) -> None:
@@ -182,15 +185,18 @@ class Robot:
         root = self.figure.root() * [1.0, 1.0, 0.0]
         half = 2.2 * self.figure.reach
         canvas.frame((-half, -0.6 * half), (half, 1.1 * half))
-        for start, end in self._floor(root, half):
+        for start, end in self._floor(root, half) if self.figure.is_mobile else ():
             canvas.line([self._plane @ (start - root), self._plane @ (end - root)], FAINT)
-        order = np.argsort(-(position @ self._away))
-        for geom in order:
-            solid = self.figure.solids[geom]
-            points = solid.vertices @ rotation[geom].T + position[geom] - root
-            flat = points @ self._plane.T
-            edge = tuple(int(0.6 * part) for part in solid.color)
-            canvas.polygon(flat[ConvexHull(flat).vertices], solid.color, edge)
+        solids = self.figure.solids
+        corners = [
+            solid.vertices @ turn.T + at - root
+            for solid, at, turn in zip(solids, position, rotation, strict=True)
+        ]
+        # By its farthest corner: what stands on a large solid is drawn after it.
+        for i in np.argsort([-(points @ self._away).max() for points in corners]):
+            flat = corners[i] @ self._plane.T
+            edge = tuple(int(0.6 * part) for part in solids[i].color)
+            canvas.polygon(flat[ConvexHull(flat).vertices], solids[i].color, edge)
 
     @staticmethod
     def _floor(root: np.ndarray, half: float) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -5,12 +5,14 @@
 
 import contextlib
 import errno
+import http
 import io
 import math
 import queue
+import re
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +20,7 @@ import numpy as np
 
 from trmrl.types import TrmrlError
 from trmrl.watch.drawing import AGENT, SECOND, THINGS, Drawing, caption_of, drawing_of, picture
+from trmrl.watch.nearest import MapPanel
 from trmrl.watch.session import Session
 from trmrl.watch.tasks import Number, describe_numbers, read_numbers, write_numbers
 
@@ -49,7 +52,7 @@ def serve(
         def request_share_url(self, verbose: bool = True) -> None:
             """Refuse what any browser may ask for."""
 
-    with contextlib.redirect_stdout(io.StringIO()):  # it has a banner of its own
+    with contextlib.redirect_stdout(io.StringIO()), _guarded():  # it has a banner of its own
         server = LocalServer(host=HOST, port=port, label="trmrl watch", verbose=False)
     try:
         page = Page(server, sessions)
@@ -58,6 +61,48 @@ def serve(
     finally:
         with contextlib.redirect_stdout(io.StringIO()):
             server.stop()
+
+
+@contextlib.contextmanager
+def _guarded() -> Iterator[None]:
+    """Let servers that begin meanwhile refuse other pages (`is_own_page`).
+
+    Viser has no way to ask for that: it is wrapped where it calls the library of its websockets.
+    Raises `TrmrlError` at the end if no server came by.
+    """
+    import websockets.asyncio.server as library
+
+    serve, guarded = library.serve, []
+
+    def serve_own(*args: Any, process_request: Callable[[Any, Any], Any], **options: Any) -> Any:
+        def answer(connection: Any, request: Any) -> Any:
+            headers = request.headers
+            if not is_own_page(headers.get_all("Host"), headers.get_all("Origin")):
+                return connection.respond(http.HTTPStatus.FORBIDDEN, "for pages of its own\n")
+            return process_request(connection, request)
+
+        guarded.append(True)
+        return serve(*args, process_request=answer, **options)
+
+    library.serve = serve_own  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        library.serve = serve
+    if not guarded:
+        raise TrmrlError("this version of viser cannot be kept from answering to other pages")
+
+
+def is_own_page(hosts: Sequence[str], origins: Sequence[str]) -> bool:
+    """Return whether a request with these headers is for this machine, and by no page but its own.
+
+    A page of another site may connect to a server of this machine, and gives its origin away. One
+    whose name was made to point to this machine (DNS rebinding) gives that name as the host.
+    Programs give no origin. Forwarded ports have the same host and origin, whatever their number.
+    """
+    if len(hosts) != 1 or re.fullmatch(r"(127\.0\.0\.1|localhost)(:\d+)?", hosts[0]) is None:
+        return False
+    return list(origins) in ([], [f"http://{hosts[0]}"])
 
 
 def _free_port(port: int) -> int:
@@ -110,6 +155,9 @@ class Page:
         )
         self._attention_folder = gui.add_folder("Attention", visible=False)
         self._attention: dict[int, Any] = {}  # plots by the number of the session
+        self._maps = [MapPanel(gui, session) for session in self.sessions]
+        for panel in self._maps:
+            self._on(panel.box, panel.toggle)
         self._pause = gui.add_button("Pause")
         self._on(self._pause, self._toggle)
         self._on(gui.add_button("Step"), self._step_once)
@@ -221,6 +269,8 @@ class Page:
             if layers:
                 weights = [np.asarray(weight, np.float64) for weight in layers.values()]
                 self._attention[number].data = (np.arange(len(weights[0]), dtype=float), *weights)
+        for panel in self._maps:
+            panel.update()
 
 
 def _series(number: int, session: Session) -> dict[str, Any]:
@@ -291,26 +341,39 @@ def _show_figure(server: Any, number: int, session: Session, figure: Any) -> Cal
     from viser.transforms import SO3
 
     scene, name, reach = server.scene, f"/agent{number}", figure.reach
-    side = 2.5 * reach * number
-    root = scene.add_frame(name, show_axes=False, position=(0.0, side, 0.0))
-    solids = [
-        scene.add_mesh_simple(f"{name}/{i}", solid.vertices, solid.faces, color=solid.color)
-        for i, solid in enumerate(figure.solids)
-    ]
-    floor = scene.add_grid(
-        f"/floor{number}", width=40.0, height=2.0, cell_size=0.5, position=(0.0, side, 0.0)
-    )
-    scene.add_label(f"/name{number}", session.name, position=(0.0, side, 2.0 * reach))
-    server.initial_camera.position = (0.0, -4.0 * reach, 2.0 * reach)
-    server.initial_camera.look_at = (0.0, side / 2, 0.5 * reach)
+    right, back = number * np.array(figure.beside)
+    root = scene.add_frame(name, show_axes=False)
+    floor = None
+    if figure.is_mobile:
+        floor = scene.add_grid(f"/floor{number}", width=40.0, height=2.0, cell_size=0.5)
+    scene.add_label(f"/name{number}", session.name, position=(right, back, 2.0 * reach))
+    middle = np.array([right / 2, back / 2, 0.5 * reach])
+    away = np.array([-math.sin(figure.turn), math.cos(figure.turn), -0.4])
+    server.initial_camera.position = tuple(middle - 4.0 * reach * away)
+    server.initial_camera.look_at = tuple(middle)
+    shown: list[Any] = []
+    handles: list[Any] = []
 
     def update() -> None:
         position, rotation = figure.place(session.views[-1])
+        if figure.solids is not shown:
+            replace_solids(figure.solids)
         x, y, _ = figure.root()
         turn = SO3.from_matrix(rotation).wxyz
-        for solid, at, wxyz in zip(solids, position, turn, strict=True):
-            solid.position, solid.wxyz = at, wxyz
-        root.position = (-x, side - y, 0.0)
-        floor.position = (-(x % 1.0), side, 0.0)
+        for handle, at, wxyz in zip(handles, position, turn, strict=True):
+            handle.position, handle.wxyz = at, wxyz
+        root.position = (right - x, back - y, 0.0)
+        if floor is not None:
+            floor.position = (right - x % 1.0, back, 0.0)
+
+    def replace_solids(solids: list[Any]) -> None:
+        nonlocal shown
+        for handle in handles:
+            handle.remove()
+        shown = solids
+        handles[:] = [
+            scene.add_mesh_simple(f"{name}/{i}", solid.vertices, solid.faces, color=solid.color)
+            for i, solid in enumerate(solids)
+        ]
 
     return update

@@ -11,6 +11,8 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from trmrl.analyze.latents import MemoryMap, map_memories
+from trmrl.analyze.subject import Subject
 from trmrl.controller import Controller
 from trmrl.envs.base import AbstractEnvs, keys_for, task_rows
 from trmrl.pretrained import find_agent
@@ -92,6 +94,18 @@ class Session:
         """
         by_head = self._controller.attention(num_steps)
         return {layer: weight.mean(axis=0) for layer, weight in by_head.items()}
+
+    def memory(self) -> Float[np.ndarray, " D"] | None:
+        """Return what the agent remembers at its last action; None as `Controller.feature`."""
+        return self._controller.feature()
+
+    def map_memories(self, num_tasks: int) -> MemoryMap:
+        """Return a map of what the agent remembers of so many tasks; plays a trial on each.
+
+        Raises `TrmrlError` as `trmrl.analyze.latents.map_memories`.
+        """
+        agent, model = self._controller.agent, self._controller.model
+        return map_memories(Subject(agent, model, self.envs, num_tasks))
 
     def task_numbers(self) -> dict[str, Any]:
         """Return the task's numbers by name, as in an evaluation."""

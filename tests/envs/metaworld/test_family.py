@@ -279,9 +279,9 @@ def test_a_view_is_a_copy_of_every_lanes_pose():
     env_state, _ = envs.reset(tasks, key=keys_for(tasks, KEY))
     view = envs.view(env_state)
     which, lanes = env_state.groups[0]
-    assert np.array_equal(view[which, : lanes.qpos.shape[1]], lanes.qpos)
+    assert np.array_equal(view["qpos"][which, : lanes.qpos.shape[1]], lanes.qpos)
     lanes.qpos[:] += 1.0
-    assert not np.array_equal(view[which, : lanes.qpos.shape[1]], lanes.qpos)
+    assert not np.array_equal(view["qpos"][which, : lanes.qpos.shape[1]], lanes.qpos)
 
 
 def test_a_simulation_that_diverges_names_its_lane(tmp_path, monkeypatch):

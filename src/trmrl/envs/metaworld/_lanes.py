@@ -20,7 +20,7 @@ from trmrl.envs.mujoco._batch import usable_cores
 from trmrl.types import TrmrlError
 
 OBS_SIZE = 39  # now, one step before, and the goal's place, which is zero
-_FRAME_SKIP = 5
+FRAME_SKIP = 5
 _MAX_UNUSED = 2  # training and an evaluation beside it
 _FIELDS_OF = {"body": "", "site": "site_", "geom": "geom_"}
 _POSITIONS = mujoco.mjtStage.mjSTAGE_POS.value
@@ -115,7 +115,7 @@ class Lanes:
     """`B` lanes of a scene on `num_threads` threads. Call `reset` first."""
 
     def __init__(self, scene: Scene, num_lanes: int, num_threads: int) -> None:
-        self._scene, model = scene, scene.model
+        self.scene, model = scene, scene.model
         batch = self._batch = Batch(model, num_lanes, num_threads)
         self._state, self._warning, self.qpos = batch.state, batch.warning, batch.bind("qpos")
         self._mocap_pos, self._mocap_quat = batch.bind("mocap_pos"), batch.bind("mocap_quat")
@@ -134,13 +134,14 @@ class Lanes:
 
     def reset(self, layouts: Float[np.ndarray, "B V"]) -> Float[np.ndarray, "B 39"]:
         """Begin an episode of each layout's task; returns the first observations."""
-        scene = self._scene
+        scene = self.scene
         starts = np.stack([scene.start(layout.tobytes()) for layout in layouts])
         parts = scene.split(starts)
         self._state[:] = parts.pop("state")
         self._warning[:] = 0
         for field, value in self._moved.items():
             value[:] = parts.pop(field)
+        self._batch.forward(stage=_POSITIONS)  # goals may be where the simulation has something
         self._before = np.ascontiguousarray(parts.pop("observed").T)
         # An episode's own: some originals remember things from step to step.
         rewards = _translated(scene.cls)(scene.original, self._data, self._touching)
@@ -149,9 +150,18 @@ class Lanes:
         for name, (field, row) in scene.views.items():
             setattr(rewards, name, self._fields[field][:, row].T)
         self._rewards = rewards
+        self._goal = rewards._target_pos.T
         obs = np.zeros((OBS_SIZE, len(layouts)))
         obs[:NOW] = obs[NOW : 2 * NOW] = self._before
         return obs.T
+
+    def view(self) -> dict[str, np.ndarray]:
+        """Return copies of what places everything: `qpos [B, Q]`, `body_pos [B, N, 3]`, `goal`.
+
+        Where bodies are in their parents may differ between tasks; the goal is `[B, 3]`. Meters.
+        """
+        places = {"qpos": self.qpos, "body_pos": self._moved["body_pos"], "goal": self._goal}
+        return {name: value.copy() for name, value in places.items()}
 
     def step(
         self, action: Float[np.ndarray, "B 4"]
@@ -166,7 +176,7 @@ class Lanes:
         self._mocap_quat[:, 0] = _QUATERNION
         self._ctrl[:, 0], self._ctrl[:, 1] = action[:, 3], -action[:, 3]
         # Rewards read positions after the step: `mj_step` leaves those before its last substep.
-        self._batch.step(nstep=_FRAME_SKIP, stage=_POSITIONS)
+        self._batch.step(nstep=FRAME_SKIP, stage=_POSITIONS)
         if np.count_nonzero(self._warning) or not np.isfinite(self._state).all():
             self._raise_diverged()
         with np.errstate(all="ignore"):  # of branches that a lane does not take
@@ -193,7 +203,7 @@ class Lanes:
 
     def _touching(self, geom: int) -> Bool[np.ndarray, " B"]:
         """Return whether both fingers press on a geom, by forces that `mujoco.batch` has not."""
-        original = self._scene.original
+        original = self.scene.original
         touching = np.zeros(len(self._state), bool)
         for lane in range(len(touching)):
             self._batch.get_model(lane, original.model)
@@ -204,4 +214,4 @@ class Lanes:
 
     def _raise_diverged(self) -> None:
         warned = self._warning[:, :, 1].any(1) | ~np.isfinite(self._state).all(1)
-        raise TrmrlError(f"{self._scene.name}: lane {int(warned.argmax())} diverged")
+        raise TrmrlError(f"{self.scene.name}: lane {int(warned.argmax())} diverged")

@@ -14,7 +14,8 @@ from jaxtyping import Float, Int
 from trmrl.envs.base import HOST, AbstractEnvs, Driver
 from trmrl.envs.finite import draw_rows
 from trmrl.envs.metaworld import _install
-from trmrl.envs.metaworld._lanes import OBS_SIZE, Lanes, borrow_lanes
+from trmrl.envs.metaworld._figure import TableFigure
+from trmrl.envs.metaworld._lanes import FRAME_SKIP, OBS_SIZE, Lanes, borrow_lanes
 from trmrl.envs.metaworld._original import load_scene
 from trmrl.envs.metaworld.splits import (
     NUM_GOALS,
@@ -131,14 +132,32 @@ class MetaWorldEnvs(AbstractEnvs):
         )
         return env_state, outcome
 
-    def view(self, env_state: Episode) -> Float[np.ndarray, "B Q"]:
-        """Return a copy of `qpos`, with zeros behind that of scenes with fewer joints."""
+    @property
+    def step_seconds(self) -> float:
+        """How long a step is, in the world's time."""
+        return FRAME_SKIP * load_scene(self.train[0]).model.opt.timestep
+
+    def figure(self) -> TableFigure:
+        """Return what the scenes look like; `view` is what they are placed by."""
+        return TableFigure(_names())
+
+    def view(self, env_state: Episode) -> dict[str, np.ndarray]:
+        """Return `scene [B]`, its number in the package, and copies of what `Lanes.view` has.
+
+        Behind that of scenes with fewer joints or bodies stand zeros.
+        """
         groups = env_state.groups
+        views = [lanes.view() for _, lanes in groups]
         num_lanes = sum(len(which) for which, _ in groups)
-        qpos = np.zeros((num_lanes, max(lanes.qpos.shape[1] for _, lanes in groups)))
-        for which, lanes in groups:
-            qpos[which, : lanes.qpos.shape[1]] = lanes.qpos
-        return qpos
+        found: dict[str, np.ndarray] = {"scene": np.zeros(num_lanes, np.int32)}
+        for name in views[0]:
+            shape = np.max([view[name].shape[1:] for view in views], axis=0)
+            found[name] = np.zeros((num_lanes, *shape))
+        for (which, lanes), view in zip(groups, views, strict=True):
+            found["scene"][which] = _names().index(lanes.scene.name)
+            for name, value in view.items():
+                found[name][(which, *map(slice, value.shape[1:]))] = value
+        return found
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from scipy.spatial import ConvexHull
 
 _GEOM = mujoco.mjtGeom
 _FIRST_HIDDEN_GROUP = 3  # of geoms: MuJoCo's own viewers leave these out, unless asked
+_NO_COLOR = 0.5, 0.5, 0.5, 1.0  # of a geom whose color is not set
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,15 @@ class Solid:
 
 
 class Figure:
-    """The visible solids of a model, and where joint positions put them. A mutable handle."""
+    """The visible solids of a model, and where joint positions put them. A mutable handle.
+
+    Of a mesh, the convex hull. It is looked at along a direction that is turned by `turn` from y
+    about the vertical and by `tilt` below it, radians, and others stand `beside` it, meters (x, y).
+    If it `is_mobile`, it is kept in the middle and the ground moves.
+    """
+
+    is_mobile = True
+    turn, tilt = 0.25, 0.2
 
     def __init__(self, model: mujoco.MjModel) -> None:
         self._model, self._data = model, mujoco.MjData(model)
@@ -33,14 +42,14 @@ class Figure:
             if (points := _corners(model, geom)) is not None
         }
         self._geoms = list(corners)
-        colors = (255 * model.geom_rgba[:, :3]).astype(int).tolist()
-        self.solids = [_solid(corners[geom], colors[geom]) for geom in self._geoms]
+        self.solids = [solid(corners[geom], _color(model, geom)) for geom in self._geoms]
         position, rotation = self.place(model.qpos0)
         reach = [
             np.linalg.norm(solid.vertices @ turn.T + at - self.root(), axis=1).max()
             for solid, at, turn in zip(self.solids, position, rotation, strict=True)
         ]
         self.reach = float(max(reach))  # meters, from the first body to the farthest corner
+        self.beside = 0.0, 2.5 * self.reach
 
     def place(
         self, qpos: Float[np.ndarray, " Q"]
@@ -57,14 +66,32 @@ class Figure:
         return self._data.xpos[1].copy()
 
 
-def _solid(corners: Float[np.ndarray, "N 3"], color: list[int]) -> Solid:
-    hull = ConvexHull(corners)
-    faces, outward = hull.simplices.copy(), hull.equations[:, :3]
+def solid(points: Float[np.ndarray, "N 3"], color: tuple[int, int, int]) -> Solid:
+    """Return the convex hull of points."""
+    hull = ConvexHull(points)
+    corners = points[hull.vertices]
+    number = np.zeros(len(points), hull.simplices.dtype)
+    number[hull.vertices] = np.arange(len(corners))
+    faces, outward = number[hull.simplices], hull.equations[:, :3]
     one, two, three = (corners[faces[:, i]] for i in range(3))
     inward = np.einsum("fi,fi->f", np.cross(two - one, three - one), outward) < 0
     faces[inward] = faces[inward][:, ::-1]
-    red, green, blue = color
-    return Solid(corners, faces, (red, green, blue))
+    return Solid(corners, faces, color)
+
+
+def _color(model: mujoco.MjModel, geom: int) -> tuple[int, int, int]:
+    """Return a geom's color; if it has none of its own, its material's, of a texture the mean."""
+    rgb, material = model.geom_rgba[geom, :3], model.geom_matid[geom]
+    if material >= 0 and np.all(model.geom_rgba[geom] == _NO_COLOR):
+        rgb = model.mat_rgba[material, :3]
+        textures = model.mat_texid[material]
+        for texture in textures[textures >= 0]:
+            size = model.tex_height[texture] * model.tex_width[texture]
+            first, channels = model.tex_adr[texture], model.tex_nchannel[texture]
+            pixels = model.tex_data[first : first + size * channels].reshape(-1, channels)
+            rgb = rgb * pixels[:, :3].mean(axis=0) / 255
+    red, green, blue = (255 * rgb).astype(int).tolist()
+    return red, green, blue
 
 
 def _corners(model: mujoco.MjModel, geom: int) -> Float[np.ndarray, "N 3"] | None:
@@ -78,22 +105,22 @@ def _corners(model: mujoco.MjModel, geom: int) -> Float[np.ndarray, "N 3"] | Non
         return model.mesh_vert[first : first + model.mesh_vertnum[mesh]].astype(np.float64)
     if kind == _GEOM.mjGEOM_BOX:
         return size * np.stack(np.meshgrid(*[[-1.0, 1.0]] * 3), axis=-1).reshape(-1, 3)
-    ball = _ball()
+    points = ball()
     if kind == _GEOM.mjGEOM_SPHERE:
-        return size[0] * ball
+        return size[0] * points
     if kind == _GEOM.mjGEOM_ELLIPSOID:
-        return size * ball
-    end = np.sign(ball[:, 2:]) * [[0.0, 0.0, size[1]]]
+        return size * points
+    end = np.sign(points[:, 2:]) * [[0.0, 0.0, size[1]]]
     if kind == _GEOM.mjGEOM_CAPSULE:
-        return size[0] * ball + end
+        return size[0] * points + end
     if kind == _GEOM.mjGEOM_CYLINDER:
-        rim = ball * [1.0, 1.0, 0.0]
+        rim = points * [1.0, 1.0, 0.0]
         radius = np.linalg.norm(rim, axis=1, keepdims=True)
         return size[0] * rim / radius + end
     return None
 
 
-def _ball() -> Float[np.ndarray, "N 3"]:
+def ball() -> Float[np.ndarray, "N 3"]:
     """Return points of the unit sphere on rings, none of them at a pole or on the equator."""
     polar, around = np.meshgrid(
         np.pi * (np.arange(8) + 0.5) / 8, 2 * np.pi * np.arange(16) / 16, indexing="ij"

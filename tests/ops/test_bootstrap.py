@@ -135,6 +135,20 @@ def test_the_interval_is_that_of_every_possible_draw_of_whole_seeds():
     assert abs(high - np.quantile(every, 0.975)) < tolerance
 
 
+@pytest.mark.parametrize("num_seeds", [3, 9])
+def test_the_interval_is_scipy_s(num_seeds):
+    scores = np.random.default_rng(num_seeds).normal(size=(num_seeds, 5)) * 10.0
+    expected = stats.bootstrap(
+        (np.arange(num_seeds),),
+        lambda seeds: stats.trim_mean(scores[seeds].ravel(), 0.25),
+        method="percentile",
+        vectorized=False,
+        n_resamples=2000,
+        rng=0,
+    ).confidence_interval
+    assert interquartile_interval(scores) == pytest.approx((expected.low, expected.high))
+
+
 def test_of_two_seeds_the_interval_is_from_one_to_the_other():
     scores = np.asarray([[1.0, 2.0, 3.0, 4.0], [11.0, 12.0, 13.0, 14.0]])
     assert interquartile_interval(scores) == pytest.approx((2.5, 12.5))
@@ -158,3 +172,18 @@ def test_its_interval_draws_whole_seeds_of_both():
     assert improvement_interval(ours, theirs) == (0.0, 1.0)
     assert improvement_interval(ours[:1], theirs) is None
     assert improvement_interval(np.ones((3, 4)), theirs) == (1.0, 1.0)
+
+
+def test_its_interval_is_that_of_resampled_scores():
+    noise = np.random.default_rng(5)
+    ours, theirs = noise.normal(0.4, 1.0, (3, 6)).round(1), noise.normal(size=(4, 6)).round(1)
+    draws = np.random.default_rng(0)
+    found = [
+        probability_of_improvement(
+            ours[draws.integers(0, 3, 3)],
+            theirs[draws.integers(0, 4, 4)],
+        )
+        for _ in range(2000)
+    ]
+    expected = np.quantile(found, [0.025, 0.975])
+    assert improvement_interval(ours, theirs) == pytest.approx(tuple(expected))

@@ -359,6 +359,17 @@ def test_metrics_come_back_as_logged(run):
     assert run.metrics() == [line(1), line(2), line(3)]
 
 
+def test_metrics_are_read_again_only_if_they_have_changed(run, monkeypatch):
+    run.log(line(1))
+    run.metrics().clear()  # a list of the caller's own
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} is read again"))
+        assert run.metrics() == [line(1)]
+    run.log(line(2))
+    run.close()
+    assert run.metrics() == [line(1), line(2)]
+
+
 @pytest.mark.parametrize("torn", [b'{"upd', b'{"updates": 4, "env_steps": 32}', b"\0\0\0", b"[3]"])
 def test_a_torn_last_line_is_forgotten(run, torn):
     for updates in (1, 2):

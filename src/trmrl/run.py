@@ -65,6 +65,7 @@ class Run:
         """Point at a folder; nothing is read or written yet."""
         self.path = Path(path)
         self._events: Any = None
+        self._metrics: tuple[tuple[int, int], list[dict[str, Any]]] | None = None  # of which file
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
@@ -213,19 +214,25 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """Return every whole line of the metrics: a crash may have torn the last one.
 
-        Raises `TrmrlError` if any other line is no record.
+        The file is read again only if it has changed. Raises `TrmrlError` if any other line is no
+        record.
         """
         path = self.path / METRICS
         with _disk_errors(path):
             if not path.is_file():
                 return []
+            status = path.stat()
+            written = status.st_mtime_ns, status.st_size
+            if self._metrics is not None and self._metrics[0] == written:
+                return list(self._metrics[1])
             lines = path.read_bytes().splitlines()
         records: list[Any] = [_record(line) for line in lines]
         if records and records[-1] is None:
             del records[-1]
         if None in records:
             raise TrmrlError(f"{path} is damaged: line {records.index(None) + 1} is no record")
-        return records
+        self._metrics = written, records
+        return list(records)
 
     def latest(self) -> dict[str, Any] | None:
         """Return the last whole line of the metrics, read from the end; None if there is none."""

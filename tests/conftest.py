@@ -1,6 +1,7 @@
 """Strictness for every test, and the small worlds and cores that several of them share."""
 
 import functools
+import importlib.metadata
 import mmap
 import os
 import tempfile
@@ -37,6 +38,7 @@ import pytest
 from trmrl.agents.base import AbstractAgent, TaskPlan
 from trmrl.agents.memory import MemoryAgent
 from trmrl.envs.base import HOST, AbstractEnvs, Driver
+from trmrl.envs.metaworld import _install
 from trmrl.learners.outer import Batch, Rollouts
 from trmrl.learners.ppo import PPO
 from trmrl.nets.gru import GRUConfig
@@ -55,6 +57,20 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 _programs = tempfile.TemporaryDirectory(prefix="trmrl-programs-")
 jax.config.update("jax_compilation_cache_dir", _programs.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def has_metaworld():
+    try:
+        return importlib.metadata.version("metaworld") == _install.VERSION
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def pytest_collection_modifyitems(items):
+    skip = pytest.mark.skip(reason=f"metaworld {_install.VERSION} is not installed")
+    for item in items:
+        if item.get_closest_marker("metaworld") and not has_metaworld():
+            item.add_marker(skip)
 
 
 @pytest.fixture(scope="module", autouse=True)

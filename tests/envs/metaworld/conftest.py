@@ -1,28 +1,11 @@
 """The originals on MuJoCo 4, to compare with. Without `metaworld` what needs it is skipped."""
 
-import importlib.metadata
 import warnings
 from collections.abc import Callable
 
 import pytest
 
-from trmrl.envs.metaworld import _install
-
 WELD = [0, 0, 0, 0, 0, 0, -1, 0, 0, 0, 5]
-
-
-def is_installed():
-    try:
-        return importlib.metadata.version("metaworld") == _install.VERSION
-    except importlib.metadata.PackageNotFoundError:
-        return False
-
-
-def pytest_collection_modifyitems(items):
-    skip = pytest.mark.skip(reason=f"metaworld {_install.VERSION} is not installed")
-    for item in items:
-        if item.get_closest_marker("metaworld") and not is_installed():
-            item.add_marker(skip)
 
 
 @pytest.fixture

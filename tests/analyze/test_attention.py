@@ -66,3 +66,15 @@ def test_maps_and_lines_of_every_layer_and_head(subject_of, worlds):
     assert max(found.numbers["layer 1"]["entropy"][0]) < 1e-5  # a first token is alone
     values = names["attention-layer 1"].values
     assert np.isnan(values[1, 0]) and values[0, 0] == 1.0
+
+
+def test_ages_that_nothing_reaches_are_not_drawn(subject_of, worlds):
+    """A window of three tokens: ages 0 to 2, and one more to show that there is nothing.
+
+    Episodes of one step, since of lanes that have ended early the newest token is older.
+    """
+    found = attention(subject_of("window", worlds(horizon=1, num_episodes=12)))
+    names = {figure.name: figure for figure in found.figures}
+    assert names["attention-layer 1"].values.shape == (4, 12)
+    assert [len(series.x) for series in names["influence"].series] == [3, 4, 4]  # of 3, 6 and 12
+    assert found.arrays["weight/layer 1"].shape[-1] == 12

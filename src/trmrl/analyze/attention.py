@@ -116,9 +116,18 @@ def _which_matter(found: dict[int, np.ndarray]) -> str:
     return f"at step {at} the newest {num} of {len(mean)} tokens have 95 % of the influence"
 
 
+def _num_ages(values: Float[np.ndarray, "*axes N"]) -> int:
+    """Return how many ages to draw: one beyond the last with a millionth of the greatest value."""
+    flat = values.reshape((-1, values.shape[-1])).max(axis=0)
+    used = np.flatnonzero(flat > 1e-6 * flat.max())
+    return min(int(used.max(initial=0)) + 2, values.shape[-1])
+
+
 def _influence_panel(found: dict[int, np.ndarray]) -> Panel:
     series = []
-    for i, (at, kl) in enumerate(found.items()):
+    num_ages = max(_num_ages(kl.T) for kl in found.values())
+    for i, (at, every) in enumerate(found.items()):
+        kl = every[:num_ages]
         low, high = bootstrap_interval(kl.T)
         age = np.arange(len(kl), dtype=float)
         series.append(Series(f"acting at step {at}", "mean", i, age, kl.mean(axis=1), low, high))
@@ -128,7 +137,8 @@ def _influence_panel(found: dict[int, np.ndarray]) -> Panel:
 
 def _map(name: str, weight: np.ndarray, valid: np.ndarray) -> Map:
     """Return the weights by step and age, the mean over heads and over lanes still running."""
-    shown = weight[..., :MOST_AGES].mean(axis=2)
+    newest = weight[..., :MOST_AGES]
+    shown = newest[..., : _num_ages(newest)].mean(axis=2)
     count = np.maximum(valid.sum(axis=1), 1)[:, None]
     mean = np.where(valid[..., None], shown, 0.0).sum(axis=1) / count
     ages = np.arange(mean.shape[1])[None] > np.arange(len(mean))[:, None]

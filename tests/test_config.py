@@ -256,7 +256,7 @@ def test_fields_added_since_exist_and_are_off():
         kind, name = dotted.split(".")
         defaults[dotted] = {f.name: f.default for f in dataclasses.fields(known[kind])}[name]
     assert defaults.pop("TaskPlan.split") == "train"
-    assert defaults.pop("ELBO.task_coef") == 0.0
+    assert defaults.pop("ELBO.task_coef") == defaults.pop("OptimizerConfig.warmup") == 0
     assert type(defaults.pop("MemoryAgent.readout")).__name__ == "FeatureConfig"
     assert defaults.pop("PPO.replayed").objectives.listed() == ()
     assert {objective.coef for objective in defaults.values()} == {0.0}

@@ -22,6 +22,7 @@ ADDED = {
     "Objectives.elbo",
     "Objectives.masked",
     "Objectives.novelty",
+    "OptimizerConfig.warmup",
     "PPO.replayed",
     "TaskPlan.split",
 }

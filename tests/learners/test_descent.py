@@ -64,6 +64,14 @@ def test_published_schedule(epoch):
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("env_steps", "expected"), [(0, 0.0), (500, 0.25), (1000, 0.5), (2000, 0.75), (3000, 0.5)]
+)
+def test_a_warmup_rises_beside_the_decay(env_steps, expected):
+    config = OptimizerConfig(1e-3, decay_start=1000, decay_end=3000, final_factor=0.5, warmup=2000)
+    assert float(config.rate(at(env_steps))) == pytest.approx(1e-3 * expected, rel=1e-5)
+
+
 def test_by_default_nothing_decays():
     for env_steps in (0, 1, 10**9):
         assert float(OptimizerConfig().rate(at(env_steps))) == np.float32(1e-3)

@@ -25,7 +25,9 @@ SCALE_RANGE = 0.1, 1.0
 class OptimizerConfig(AbstractSettings):
     """AdamW (Loshchilov and Hutter, 2019), its step size held until `decay_start` env steps.
 
-    By `decay_end` it has reached `final_factor` times itself and stays there.
+    By `decay_end` it has reached `final_factor` times itself and stays there. Over the first
+    `warmup` env steps it also rises in a line from zero: the first update then only fills Adam's
+    moments.
     """
 
     learning_rate: float = field(1e-3, low=0)  # step size before its schedule
@@ -35,6 +37,7 @@ class OptimizerConfig(AbstractSettings):
     final_factor: float = field(1.0, low=0, high=1)  # of the step size, from decay_end on
     weight_decay: float = field(0.0, low=0)
     max_grad_norm: float = field(0.5, low=0)  # of the whole gradient (0: unclipped)
+    warmup: int = field(0, low=0)  # env steps; 0: the first step is as large as the later ones
 
     def check(self, spec: EnvSpec) -> str | None:
         """Return a complaint where the schedule ends before it begins."""
@@ -57,6 +60,8 @@ class OptimizerConfig(AbstractSettings):
             factor = jnp.asarray(self.final_factor, jnp.float32) ** elapsed
         else:
             factor = 1.0 - (1.0 - self.final_factor) * elapsed
+        if self.warmup:
+            factor = factor * jnp.minimum(env_steps / self.warmup, 1.0)
         return self.learning_rate * factor
 
     def start(self, params: PyTree) -> PyTree:

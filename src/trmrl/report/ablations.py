@@ -169,7 +169,7 @@ def _num_leaves_apart(ours: dict[str, Any], theirs: dict[str, Any]) -> int:
 
 
 def _short(names: set[str]) -> dict[str, str]:
-    """Return the last part of each dotted name, or as many more as tell it from the others."""
+    """Return the last part of each dotted name, or as many more as no other one shares."""
     short = {}
     for name in sorted(names - {OTHER}):
         parts = name.split(".")

@@ -54,7 +54,7 @@ class MaskedSteps(AbstractObjective):
     before it and that action's reward give way to a learned vector, and the trial is encoded once
     more. Cores are causal, since they act, so that a masked step's own feature would know the past
     alone, which is what `Prediction` trains; its content is read from the feature `lag` steps
-    later, which knows both sides: the whole memory before the step, and the `lag` tokens after it.
+    later, which has both sides: the whole memory before the step, and the `lag` tokens after it.
     What is asked for is thus never in what is read (a test), unless a world's observation repeats
     that of the step before. Acting and PPO's own terms read tokens as they are.
 

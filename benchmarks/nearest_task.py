@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from trmrl.analyze.latents import map_memories
-from trmrl.analyze.subject import Subject, replay, task_numbers
+from trmrl.analyze.subject import Subject, differing_numbers, replay
 from trmrl.pretrained import find_agent
 from trmrl.run import Run
 from trmrl.train import restore_model
@@ -33,7 +33,7 @@ def main() -> None:
     tasks = hidden.tasks(NUM_HIDDEN)
     found = map_memories(mapped)
     joined = jax.tree.map(lambda x, y: np.concatenate([x, y]), found.tasks, tasks)
-    number = next(iter(task_numbers(joined).values()))
+    number = next(iter(differing_numbers(joined).values()))
     known, wanted = number[:-NUM_HIDDEN], number[-NUM_HIDDEN:]
     feature = play(tasks, hidden)
     maps = {"means": found.memory, "last step": play(found.tasks, mapped)[-1]}

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trmrl.analyze.subject import replay, sites, some_steps, task_numbers
+from trmrl.analyze.subject import differing_numbers, replay, sites, some_steps
 
 
 @pytest.mark.parametrize("core", ["window", "trial-transitions", "gtrxl", "gru"])
@@ -35,7 +35,7 @@ def test_sites_are_the_embedding_and_every_layer(subject_of, worlds):
 
 def test_numbers_of_tasks_leave_out_what_is_the_same():
     tasks = {"goal": np.array([[0.0, 1.0], [0.0, 2.0]]), "wall": np.ones(2), "x": np.arange(2)}
-    found = task_numbers(tasks)
+    found = differing_numbers(tasks)
     assert list(found) == ["goal[1]", "x"]
     np.testing.assert_array_equal(found["goal[1]"], [1.0, 2.0])
 

@@ -10,11 +10,11 @@ from jaxtyping import Bool, Float, Int, PyTree
 from trmrl.analyze.subject import (
     Findings,
     Subject,
+    differing_numbers,
     panel,
     replay,
     sites,
     some_steps,
-    task_numbers,
 )
 from trmrl.nets.core import Record
 from trmrl.ops.probe import predictions, r_squared
@@ -139,9 +139,9 @@ def map_memories(subject: Subject) -> MemoryMap:
 
 
 def _distinct_tasks(subject: Subject, fewest: int) -> tuple[Task, dict[str, np.ndarray]]:
-    """Return the distinct ones of the subject's tasks, and their numbers (`task_numbers`)."""
+    """Return the distinct ones of the subject's tasks, and their numbers (`differing_numbers`)."""
     drawn = subject.tasks(subject.num_tasks)
-    numbers = task_numbers(drawn)
+    numbers = differing_numbers(drawn)
     rows = list(zip(*numbers.values(), strict=True))
     distinct = np.unique(number_distinct(rows))
     if len(distinct) < fewest:

@@ -110,7 +110,7 @@ def sites(record: Record) -> dict[str, Array]:
     return {"embedding": record.embedding} | layers
 
 
-def task_numbers(tasks: Task) -> dict[str, Float[np.ndarray, " B"]]:
+def differing_numbers(tasks: Task) -> dict[str, Float[np.ndarray, " B"]]:
     """Return every number of the tasks that differs between them, by name."""
     found = {}
     for name in (rows := task_rows(tasks))[0]:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
-from trmrl.analyze.subject import task_numbers
+from trmrl.analyze.subject import differing_numbers
 from trmrl.envs.base import task_rows
 from trmrl.types import TrmrlError
 from trmrl.watch.drawing import AGENT, GOAL, INK, THINGS, Canvas, describe
@@ -75,8 +75,8 @@ class NearestTasks:
         joined = jax.tree.map(
             lambda x, y: np.concatenate([x, np.asarray(y)]), self._map.tasks, self._session.task
         )
-        label = next(iter(task_numbers(self._map.tasks)))
-        value = task_numbers(joined)[label]
+        label = next(iter(differing_numbers(self._map.tasks)))
+        value = differing_numbers(joined)[label]
         low, high = value[:-1].min(), value[:-1].max()
         share = (value - low) / max(high - low, np.finfo(float).tiny)
         return label, np.clip(share, 0.0, 1.0), (float(low), float(high))

@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trmrl.analyze.subject import differing_numbers, replay, sites, some_steps
+from trmrl.agents.memory import MemoryAgent
+from trmrl.analyze.subject import Subject, differing_numbers, replay, sites, some_steps
+from trmrl.nets.gru import GRUConfig
+from trmrl.nets.readout import BeliefConfig
 
 
 @pytest.mark.parametrize("core", ["window", "trial-transitions", "gtrxl", "gru"])
@@ -27,10 +30,25 @@ def test_a_replay_gives_the_features_that_were_acted_on(subject_of, worlds, core
 def test_sites_are_the_embedding_and_every_layer(subject_of, worlds):
     subject = subject_of("window", worlds())
     trial = subject.roll_out(subject.tasks(2))
-    kept = replay(subject.model, trial.rows, lambda record, feature: (sites(record), feature))
-    found, feature = kept
+    network = subject.model.network
+    keep = lambda record, feature: (sites(network, record, feature), feature)
+    found, feature = replay(subject.model, trial.rows, keep)
     assert list(found) == ["embedding", "layer 1", "layer 2"]
     np.testing.assert_array_equal(found["layer 2"], feature)
+
+
+def test_a_belief_is_a_site(worlds):
+    """Mean and log deviation, as the policy's readout has them (there twice: of the variance)."""
+    envs = worlds()
+    agent = MemoryAgent(core=GRUConfig(width=4), readout=BeliefConfig(2, "joint"))
+    subject = Subject(agent, agent.init(envs.spec, key=jax.random.key(0)).model, envs)
+    trial, network = subject.roll_out(subject.tasks(2)), subject.model.network
+    keep = lambda record, feature: (sites(network, record, feature), feature)
+    found, feature = replay(subject.model, trial.rows, keep)
+    assert set(found) == {"embedding", "layer 1", "belief"}
+    token = np.zeros((*feature.shape[:2], envs.spec.obs_size))
+    read = np.asarray(network.readout(jnp.asarray(feature), jnp.asarray(token)))[..., -4:]
+    np.testing.assert_allclose(found["belief"] * [1, 1, 2, 2], read, rtol=1e-6)
 
 
 def test_numbers_of_tasks_leave_out_what_is_the_same():

@@ -112,7 +112,8 @@ def compare(
 
 def _memories(model: Model, rows: Trajectory, steps: np.ndarray) -> dict[str, np.ndarray]:
     """Return the last token, and every site of the memory, at some steps: `[S, B, F]` each."""
-    kept = replay(model, rows, lambda record, feature: sites(record))
+    keep = lambda record, feature: sites(model.network, record, feature)
+    kept = replay(model, rows, keep)
     tokens, _ = model.tokens(jax.tree.map(jnp.asarray, rows.flatten_time()).timestep)
     return {name: np.asarray(x, np.float64)[steps] for name, x in ({TOKEN: tokens} | kept).items()}
 

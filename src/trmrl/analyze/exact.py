@@ -105,20 +105,21 @@ def best_arm(spec: EnvSpec, rows: Trajectory) -> Choice:
 NAVI_GOALS = cells(5)[(cells(5) > 1).any(axis=1)]
 
 
-def _open_goals(rows: Trajectory) -> np.ndarray:
-    """Return which goals are still possible before each step, `[T, B, 21]`."""
+def open_goals(rows: Trajectory) -> tuple[np.ndarray, np.ndarray]:
+    """Return which goals are still possible before each step, `[T, B, 21]`, and which entered."""
     flat = _flat(rows)
     cell = np.rint(flat.outcome.next_obs).astype(int)
     entered = (cell[:, :, None] == NAVI_GOALS).all(axis=-1)
     paid = flat.outcome.reward[..., None] > 0
     left = _before(entered & ~paid) == 0
     found = _before(entered & paid) > 0
-    return np.where(found.any(axis=-1, keepdims=True), found, left)
+    left = np.where(found.any(axis=-1, keepdims=True), found, left)
+    return left, _before(entered) > 0
 
 
 def goals(rows: Trajectory, steps: np.ndarray) -> Posterior:
     """Uniform over the cells that have not been entered, or the goal once it was found."""
-    left = _open_goals(rows)[steps].astype(np.float64)
+    left = open_goals(rows)[0][steps].astype(np.float64)
     numbers = left / left.sum(axis=-1, keepdims=True)
 
     def kl(exact: Array, given: Array) -> Array:
@@ -131,7 +132,7 @@ def goals(rows: Trajectory, steps: np.ndarray) -> Posterior:
 
 def best_move(spec: EnvSpec, rows: Trajectory) -> Choice:
     """The Bayes-optimal values, by dynamic programming over cells and sets of possible goals."""
-    flat, left = _flat(rows), _open_goals(rows)
+    flat, left = _flat(rows), open_goals(rows)[0]
     belief = left @ (1 << np.arange(len(NAVI_GOALS)))
     count = left.sum(axis=-1)
     place = np.clip(np.rint(flat.timestep.obs).astype(int)[:, :, None] + MOVES, 0, 4)

@@ -66,7 +66,9 @@ def latents(subject: Subject) -> Findings:
     the task's numbers on the memory at one step, over tasks.
     """
     tasks, numbers = _distinct_tasks(subject, FEWEST_TASKS)
-    kept, _ = _remembered(subject, tasks, lambda record, feature: sites(record))
+    network = subject.network.network
+    keep = lambda record, feature: sites(network, record, feature)
+    kept, _ = _remembered(subject, tasks, keep)
     number = np.stack(list(numbers.values()), axis=1)
     steps = some_steps(len(next(iter(kept.values()))))
     found = {name: _probes(x, number, steps) for name, x in kept.items()}

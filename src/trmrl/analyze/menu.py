@@ -8,6 +8,7 @@ import numpy as np
 from trmrl.analyze.attention import attention
 from trmrl.analyze.belief import belief
 from trmrl.analyze.consensus import bayes_risk
+from trmrl.analyze.decoded import decoded
 from trmrl.analyze.interventions import interventions
 from trmrl.analyze.latents import latents
 from trmrl.analyze.subject import Findings, Subject
@@ -22,6 +23,7 @@ ANALYSES: dict[str, Callable[[Subject], Findings]] = {
     "interventions": interventions,
     "consensus": bayes_risk,
     "belief": belief,
+    "decoded": decoded,
 }
 
 

@@ -16,7 +16,8 @@ from jaxtyping import Float, PyTree
 from trmrl.agents.base import AbstractAgent
 from trmrl.envs.base import AbstractEnvs, task_rows
 from trmrl.nets.core import Record, where_lanes
-from trmrl.nets.network import Model
+from trmrl.nets.network import Model, Network
+from trmrl.nets.readout import BeliefReadout
 from trmrl.report.figures import Figure
 from trmrl.report.panels import Legend, Panel, Series
 from trmrl.run import Run
@@ -104,10 +105,18 @@ def replay(model: Model, rows: Trajectory, keep: Callable[[Record, Array], PyTre
     return jax.tree.map(np.asarray, scan(model, flat.timestep, flat.valid))
 
 
-def sites(record: Record) -> dict[str, Array]:
-    """Return where a memory can be read, by name: the embedded token, and every layer's output."""
-    layers = {f"layer {i}": layer.output for i, layer in enumerate(record.layers, start=1)}
-    return {"embedding": record.embedding} | layers
+def sites(network: Network, record: Record, feature: Float[Array, "B F"]) -> dict[str, Array]:
+    """Return where a memory can be read, by name.
+
+    The embedded token, every layer's output, and mean and log deviation of the belief, if there is
+    one.
+    """
+    found = {"embedding": record.embedding}
+    found |= {f"layer {i}": layer.output for i, layer in enumerate(record.layers, start=1)}
+    if isinstance(network.readout, BeliefReadout):
+        belief = network.readout.belief(jnp.asarray(feature))
+        found["belief"] = jnp.concatenate([belief.mean, belief.log_std], axis=-1)
+    return found
 
 
 def differing_numbers(tasks: Task) -> dict[str, Float[np.ndarray, " B"]]:

@@ -24,7 +24,14 @@ def default(env: str, env_steps: int | None = None) -> Config:
     agent: MemoryAgent = config.agent  # pyright: ignore[reportAssignmentType]
     # Predictions would train the core, which is the bound's alone.
     objectives = replace(agent.algorithm.objectives, prediction=Prediction())
-    algorithm = replace(agent.algorithm, objectives=objectives, replayed=_replayed(env))
+    algorithm = replace(
+        agent.algorithm,
+        objectives=objectives,
+        replayed=_replayed(env),
+        # A belief does not count steps. If the clock ended rewards, its end would be a surprise,
+        # and be credited to the places where trials end.
+        bootstrap=True,
+    )
     agent = replace(agent, readout=BeliefConfig(gradient="detached"), algorithm=algorithm)
     return replace(config, agent_name="varibad", agent=agent)
 

@@ -1,7 +1,10 @@
 """Worlds of Python objects: lanes on their own, in this process and in others."""
 
 import gc
+import importlib.util
 import os
+import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,6 +14,7 @@ from trmrl.envs.base import keys_for
 from trmrl.envs.python import Pool, PythonEnvs
 from trmrl.types import Discrete, EnvSpec, TrmrlError, replace
 
+HAS_RAY = importlib.util.find_spec("ray") is not None
 HORIZON = 4
 QUIT = 99  # a task that ends the process it is in
 
@@ -46,11 +50,12 @@ def draw(split, num_tasks, noise):
     return {"left": noise.integers(2, 9, num_tasks)}
 
 
-def make_envs(num_processes=0, ends_early=True, make_lane=Countdown):
+def make_envs(num_processes=0, ends_early=True, make_lane=Countdown, ray_address=""):
     spec = EnvSpec(
         "countdown", "own", 2, Discrete(3), HORIZON, 2, ends_early=ends_early, has_success=True
     )
-    return PythonEnvs(spec, Pool("countdown", make_lane, num_processes), draw, ("left", "process"))
+    pool = Pool("countdown", make_lane, num_processes, ray_address)
+    return PythonEnvs(spec, pool, draw, ("left", "process"))
 
 
 def played(envs, left, actions, seed=0):
@@ -96,7 +101,87 @@ def test_lanes_end_on_their_own_and_are_then_left_alone():
 
 
 def test_lanes_in_processes_give_the_same():
-    envs = make_envs(num_processes=2)
+    check_processes(make_envs(num_processes=2))
+
+
+@pytest.mark.full  # Ray takes most of a minute to start and stop
+@pytest.mark.skipif(not HAS_RAY, reason="Ray (trmrl[sweep]) is not installed")
+@pytest.mark.filterwarnings("ignore")  # of Ray's own
+def test_lanes_in_a_ray_cluster_give_the_same(monkeypatch):
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # it stays on the loopback
+    import ray
+
+    with pytest.raises(TrmrlError, match="there is no Ray cluster at 'auto'"):
+        played(make_envs(num_processes=1, ray_address="auto"), [3], [])
+    path = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}
+    ray.init(address="local", num_cpus=2, include_dashboard=False, runtime_env=path)
+    try:
+        check_processes(make_envs(num_processes=2, ray_address="auto"))
+    finally:
+        ray.shutdown()
+
+
+class FakeRay:
+    """As much of Ray as lanes use, in this process: an actor's death is an exception of `get`."""
+
+    class exceptions:
+        class RayError(Exception):
+            pass
+
+    def __init__(self):
+        self.asked_for, self.killed = [], []
+
+    def is_initialized(self):
+        return bool(self.asked_for)
+
+    def init(self, address, **options):
+        if address != "auto":
+            raise ConnectionError
+        self.asked_for.append(address)
+
+    def remote(self, **options):
+        assert options == {"num_cpus": 1, "runtime_env": {"env_vars": {"JAX_PLATFORMS": "cpu"}}}
+        return lambda kind: SimpleNamespace(remote=lambda server: self.handle(kind(server)))
+
+    def handle(self, actor):
+        later = lambda request: lambda: actor.answer(request)
+        return SimpleNamespace(answer=SimpleNamespace(remote=later), actor=actor)
+
+    def get(self, answer):
+        if self.killed:
+            raise self.exceptions.RayError
+        return answer()
+
+    def kill(self, handle):
+        self.killed.append(handle)
+
+
+def test_lanes_in_actors_are_asked_as_processes_are(monkeypatch, capsys):
+    fake = FakeRay()
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    with pytest.raises(TrmrlError, match="countdown: there is no Ray cluster at '10.0.0.1:6379'"):
+        played(make_envs(num_processes=1, ray_address="10.0.0.1:6379"), [3], [])
+    envs = make_envs(num_processes=2, ray_address="auto")
+    check_ends(envs)
+    assert fake.asked_for == ["auto"]
+    with pytest.raises(TrmrlError, match="^countdown: in a worker process, ValueError"):
+        tasks = {"left": np.asarray(["x"] * 4)}
+        envs.reset(tasks, key=keys_for(tasks, jax.random.key(0)))
+    capsys.readouterr()
+    gc.collect()
+    envs.pool.unused[4].clear()  # nobody has these lanes any more
+    gc.collect()
+    assert len(fake.killed) == 2
+    with pytest.raises(TrmrlError, match="countdown: a worker process ended"):
+        played(envs, [3] * 4, [])
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(TrmrlError, match=r"lanes on Ray need it: pip install 'trmrl\[sweep\]'"):
+        played(make_envs(num_processes=1, ray_address="auto"), [3], [])
+
+
+def check_processes(envs):
+    """Two processes of two lanes each, and what becomes of errors in them."""
     first, outcomes = check_ends(envs)
     pids = first[:, 1].tolist()
     assert pids[0] == pids[1] != pids[2] == pids[3]

@@ -30,6 +30,7 @@ def from_gymnasium(
     ends_early: bool = True,
     success: str = "",
     num_processes: int = 0,
+    ray_address: str = "",
     **fields: Any,
 ) -> PythonEnvs:
     """Return worlds of which each lane is an environment of its own, from `make_env()`.
@@ -42,13 +43,14 @@ def from_gymnasium(
     An episode has `horizon` steps, by default the environment's own time limit; say
     `ends_early=False` where it never terminates. `success` names the entry of `info` that marks
     success, if any. With `num_processes` the lanes are spread over that many processes, which
-    import the two functions by their module. `family` and `fields` are as in `EnvSpec`.
+    import the two functions by their module; with a `ray_address` as well ("auto": that of this
+    machine) these are actors of a Ray cluster. `family` and `fields` are as in `EnvSpec`.
 
     Observations are flattened as `gymnasium.spaces.flatten` does; their numbers are named in
     `obs_names`. Of a bounded `Box` of actions, -1 to 1 spans the bounds, and an action beyond is
     clipped; `MultiDiscrete` and `MultiBinary` of 256 combinations or fewer are one discrete action.
     Raises `TrmrlError` on other spaces, on an environment that resets itself, without a horizon,
-    and on one longer than the time limit.
+    on one longer than the time limit, and on a `ray_address` without `num_processes`.
     """
     env = make_env()
     if not isinstance(env, gymnasium.Env):
@@ -75,8 +77,12 @@ def from_gymnasium(
         has_success=bool(success),
         **fields,
     )
+    if ray_address and not num_processes:
+        raise TrmrlError(
+            f"{name}: ray_address is {ray_address!r}, expected num_processes beside it"
+        )
     make_lane = functools.partial(GymnasiumLane, name, make_env, set_task, success)
-    return PythonEnvs(spec, Pool(name, make_lane, num_processes), sample_tasks, names)
+    return PythonEnvs(spec, Pool(name, make_lane, num_processes, ray_address), sample_tasks, names)
 
 
 class GymnasiumLane:

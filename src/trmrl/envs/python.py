@@ -1,8 +1,9 @@
-"""Worlds that are Python objects, one a lane, in this process or spread over worker processes.
+"""Worlds that are Python objects, one a lane, in this process or spread over others.
 
 What such an object wraps is its own file's (`gymnasium.py`).
 """
 
+import functools
 import multiprocessing
 import signal
 import traceback
@@ -18,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from trmrl.envs.base import HOST, AbstractEnvs, Driver
+from trmrl.envs.ray_actors import start_actors
 from trmrl.types import Array, EnvSpec, LaneKeys, Outcome, PRNGKey, Task, TrmrlError
 
 Row = Float[np.ndarray, " D"]
@@ -69,35 +71,46 @@ class Local:
         return np.stack(self._obs), reward, terminated, truncated, success
 
 
-class Workers:
-    """`B` lanes in `num_processes` processes of their own, neighbors together.
+class Server:
+    """Some lanes, which answer requests; an error is an answer too."""
 
-    Processes are spawned: they share nothing with this one, and what makes a lane must be found by
-    its import path. Raises `TrmrlError` where it cannot be, and when a lane fails.
+    def __init__(self, make_lane: Callable[[], Lane], num_lanes: int) -> None:
+        self._make_lane, self._num_lanes = make_lane, num_lanes
+        self._lanes: Local | None = None
+
+    def answer(self, request: tuple[str, list[Any]]) -> tuple[str, Any]:
+        """Return what went wrong, else nothing, and what a method of `Local` answers."""
+        method, arguments = request
+        try:
+            self._lanes = self._lanes or Local(self._make_lane, self._num_lanes)
+            return "", getattr(self._lanes, method)(*arguments)
+        except Exception as error:
+            traceback.print_exc()
+            return f"{type(error).__name__}: {error}", None
+
+
+class Workers:
+    """`B` lanes spread over processes, neighbors together.
+
+    `start(servers)` returns a connection to each process, in which one of `servers` answers.
+    Raises `TrmrlError` when a lane fails.
     """
 
     def __init__(
-        self, name: str, make_lane: Callable[[], Lane], num_lanes: int, num_processes: int
+        self,
+        name: str,
+        make_lane: Callable[[], Lane],
+        num_lanes: int,
+        num_processes: int,
+        start: Callable[[list[Callable[[], Server]]], list[Any]],
     ) -> None:
         self._name, self.usable = name, True
         shares = np.array_split(np.arange(num_lanes), min(num_processes, num_lanes))
         self._shares = [slice(share[0], share[-1] + 1) for share in shares]
-        self._connections: list[Connection] = []
+        self._connections = start(
+            [functools.partial(Server, make_lane, len(share)) for share in shares]
+        )
         weakref.finalize(self, _close, self._connections)
-        context = multiprocessing.get_context("spawn")
-        for share in shares:
-            here, there = context.Pipe()
-            arguments = there, make_lane, len(share)
-            process = context.Process(target=_serve, args=arguments, daemon=True)
-            try:
-                process.start()
-            except Exception as error:  # of pickling, which has several
-                raise TrmrlError(
-                    f"{name}: worker processes import what makes a lane, so make_env and set_task "
-                    f"must be functions of a module, not lambdas: {error}"
-                ) from error
-            there.close()
-            self._connections.append(here)
 
     def reset(self, tasks: list[Any], seeds: list[int]) -> Float[np.ndarray, "B D"]:
         """Begin an episode in every lane."""
@@ -125,25 +138,43 @@ class Workers:
         return [answer for _, answer in answers]
 
 
-def _serve(connection: Connection, make_lane: Callable[[], Lane], num_lanes: int) -> None:
-    """Answer for some lanes until the other end is closed."""
+def spawn(name: str, servers: list[Callable[[], Server]]) -> list[Connection]:
+    """Return connections to processes of this machine, one for each server.
+
+    They are spawned: they share nothing with this one, and what makes a lane must be found by
+    its import path. Raises `TrmrlError` where it cannot be.
+    """
+    context = multiprocessing.get_context("spawn")
+    connections: list[Connection] = []
+    for server in servers:
+        here, there = context.Pipe()
+        process = context.Process(target=_serve, args=(there, server), daemon=True)
+        try:
+            process.start()
+        except Exception as error:  # of pickling, which has several
+            _close([*connections, here, there])
+            raise TrmrlError(
+                f"{name}: worker processes import what makes a lane, so make_env and set_task "
+                f"must be functions of a module, not lambdas: {error}"
+            ) from error
+        there.close()
+        connections.append(here)
+    return connections
+
+
+def _serve(connection: Connection, server: Callable[[], Server]) -> None:
+    """Answer until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's: it saves first
-    lanes = None
+    serving = server()
     while True:
         try:
-            method, arguments = connection.recv()
+            request = connection.recv()
         except EOFError:
             return
-        try:
-            lanes = lanes or Local(make_lane, num_lanes)
-            answer = "", getattr(lanes, method)(*arguments)
-        except Exception as error:
-            traceback.print_exc()
-            answer = f"{type(error).__name__}: {error}", None
-        connection.send(answer)
+        connection.send(serving.answer(request))
 
 
-def _close(connections: list[Connection]) -> None:
+def _close(connections: list[Any]) -> None:
     for connection in connections:
         connection.close()
 
@@ -152,12 +183,14 @@ def _close(connections: list[Connection]) -> None:
 class Pool:
     """Lanes that nobody uses, by how many are together: worlds are dear to make, cheap to reset.
 
-    With `num_processes` 0 they are in this process.
+    With `num_processes` 0 they are in this process; with a `ray_address` too, processes are actors
+    of that Ray cluster.
     """
 
     name: str
     make_lane: Callable[[], Lane]
     num_processes: int = 0
+    ray_address: str = ""
     unused: dict[int, list[Any]] = field(default_factory=dict)
 
     def take(self, num_lanes: int) -> "Local | Workers":
@@ -166,8 +199,13 @@ class Pool:
         if unused:
             return unused.pop()
         if self.num_processes:
-            return Workers(self.name, self.make_lane, num_lanes, self.num_processes)
+            return Workers(self.name, self.make_lane, num_lanes, self.num_processes, self._start)
         return Local(self.make_lane, num_lanes)
+
+    def _start(self, servers: list[Callable[[], Server]]) -> list[Any]:
+        if self.ray_address:
+            return list(start_actors(self.name, servers, self.ray_address))
+        return list(spawn(self.name, servers))
 
     def give_back(self, num_lanes: int, lanes: "Local | Workers") -> None:
         """Take lanes back, unless they cannot go on."""

@@ -48,9 +48,8 @@ ROOMS = {
     "check.py": ("types.py", "envs/", "ops/"),
     "report/": ("types.py", "run.py", "ops/"),
     "analyze/": (
-        "types.py", "settings.py", "agents/base.py", "envs/", "nets/", "ops/", "run.py",
-        "trial.py", "train.py",
-        "references/", "report/",
+        "types.py", "settings.py", "agents/", "envs/", "learners/", "nets/", "ops/", "run.py",
+        "trial.py", "train.py", "references/", "report/",
     ),
     "watch/": (
         "types.py", "envs/", "run.py", "train.py", "controller.py", "pretrained/", "analyze/",
@@ -70,7 +69,7 @@ IN_THEIR_ROOM = {
     "mujoco": ("envs/mujoco/", "envs/metaworld/"),
     "gymnasium": ("envs/gymnasium.py",),
     "metaworld": ("envs/metaworld/",),
-    "ray": ("launch.py",),
+    "ray": ("launch.py", "envs/ray_actors.py"),
     "tyro": ("arguments.py",),
     "viser": ("watch/page.py",),
 }

@@ -323,23 +323,32 @@ def _reference(args: list[str]) -> None:
     num_distinct = max(score.num_distinct for score in scores)
     tasks = count_label(options.num_tasks, num_distinct)
     _print(f"{options.env}: total reward of a trial, mean over {tasks} test tasks\n")
-    line = "{:20} {:>9} {:>20} {:>9}  {}".format
-    _print(line("strategy", "mean", "95 % interval", "published", "tuned").rstrip())
+    names = [score.strategy for score in scores]
+    marked = any(score.success is not None for score in scores)
+    line = f"{{:{max(20, *map(len, names))}}} {{:>9}} {{:>20}} {{:>9}}{{}}  {{}}".format
+    header = f"{'success':>9}" if marked else ""
+    _print(line("strategy", "mean", "95 % interval", "published", header, "tuned").rstrip())
     for score in scores:
         interval = "{:.3f} to {:.3f}".format(*score.interval) if score.interval else "exact"
         published = "" if score.published is None else f"{score.published:g}"
-        _print(line(score.strategy, f"{score.mean:.3f}", interval, published, score.tuned).rstrip())
+        success = "" if score.success is None else f"{score.success:>9.2f}"
+        row = score.strategy, f"{score.mean:.3f}", interval, published, success, score.tuned
+        _print(line(*row).rstrip())
 
 
 def _check(args: list[str]) -> None:
     options = parse(Check, args, "check")
     from trmrl.check import check
     from trmrl.envs import make
+    from trmrl.references import without_memory
 
     findings = []
     for finding in check(make(options.env), seed=options.seed):
         _print(("ERROR " if finding.is_error else "") + " ".join(finding.text.split()))
         findings.append(finding)
+    for score in without_memory(options.env, seed=options.seed):
+        success = "" if score.success is None else f", success {score.success:.2f}"
+        _print(f"without memory, {score.strategy}: {score.mean:.4g} a trial{success}")
     if any(finding.is_error for finding in findings):
         sys.exit(2)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from trmrl.envs import ENVS, make
 from trmrl.envs.base import AbstractEnvs, task_rows
-from trmrl.references import bandit, navigation, tabular
+from trmrl.references import bandit, manipulation, navigation, tabular
 from trmrl.references._base import Earned, Score, draw_tasks
 from trmrl.references.published import PUBLISHED
 from trmrl.types import EnvSpec, TrmrlError, number_distinct
@@ -22,7 +22,11 @@ REFERENCES: dict[str, Measure] = {
     "grid-navi": navigation.measure_grid_navi,
     "point": navigation.measure_point,
     "treasure-hunt": navigation.measure_treasure,
+    "manipulation": manipulation.measure,
 }
+
+# What an agent can earn that remembers nothing, beside random play; likewise.
+WITHOUT_MEMORY: dict[str, Measure] = {"manipulation": manipulation.measure_without_memory}
 
 
 def reference(env: str, *, num_tasks: int = 1000, seed: int = 0) -> list[Score]:
@@ -41,13 +45,28 @@ def reference(env: str, *, num_tasks: int = 1000, seed: int = 0) -> list[Score]:
     if measure is None or plus:  # with the task observed, there is nothing to find out
         known = [base] if measure else [name for name in ENVS if _measure_of(make(name).spec)]
         raise TrmrlError(f"there are no references for {env!r}, only for {', '.join(known)}")
+    return _scores(env, envs, measure, num_tasks, seed)
+
+
+def without_memory(env: str, *, num_tasks: int = 100, seed: int = 0) -> list[Score]:
+    """Return what strategies earn that remember nothing; none where only random play is known."""
+    envs = make(env)
+    measure = WITHOUT_MEMORY.get(envs.spec.family)
+    return _scores(env, envs, measure, num_tasks, seed) if measure else []
+
+
+def _scores(
+    env: str, envs: AbstractEnvs, measure: Measure, num_tasks: int, seed: int
+) -> list[Score]:
     published = PUBLISHED.get(env, {})
     tasks, _ = draw_tasks(envs, num_tasks, seed)
     distinct = number_distinct(task_rows(tasks))
-    return [
-        Score(name, total, tuned, published.get(name), distinct if len(total) > 1 else None)
-        for name, (total, tuned) in measure(envs, num_tasks, seed).items()
-    ]
+    scores = []
+    for name, (total, tuned, success) in measure(envs, num_tasks, seed).items():
+        share = None if success is None else float(success.mean())
+        clusters = distinct if len(total) > 1 else None
+        scores.append(Score(name, total, tuned, published.get(name), share, clusters))
+    return scores
 
 
 def _measure_of(spec: EnvSpec) -> Measure | None:

@@ -3,11 +3,11 @@
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from trmrl.envs.base import AbstractEnvs
 from trmrl.ops.bootstrap import mean_interval
@@ -15,8 +15,16 @@ from trmrl.types import Task
 
 NUM_TUNING = 500  # train tasks on which a free number is chosen
 
-# By strategy: total reward of a trial on each task (a single number if exact), and what was tuned.
-Earned = dict[str, tuple[Float[np.ndarray, " B"], str]]
+
+class Earning(NamedTuple):
+    """What a strategy earns in a trial on each task: a total of one entry is exact."""
+
+    total: Float[np.ndarray, " B"]
+    tuned: str = ""
+    success: Bool[np.ndarray, " B"] | None = None  # at any step, where worlds mark it
+
+
+Earned = dict[str, Earning]  # by strategy
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,7 @@ class Score:
     total: Float[np.ndarray, " B"]
     tuned: str = ""  # the free number, as chosen on train tasks
     published: float | None = None
+    success: float | None = None  # share of tasks, at any step
     distinct: Int[np.ndarray, " B"] | None = (
         None  # the first task that equals each; None: all differ
     )

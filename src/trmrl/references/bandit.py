@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from trmrl.envs.base import AbstractEnvs
-from trmrl.references._base import Earned, draw_tasks, tune
+from trmrl.references._base import Earned, Earning, draw_tasks, tune
 from trmrl.references.gittins import gittins_index
 
 _BLOCK = 250  # tasks played together: their arms fit the cache
@@ -143,7 +143,7 @@ def measure(envs: AbstractEnvs, num_tasks: int, seed: int) -> Earned:
         "greedy": epsilon_greedy(0.0),
     }
     earned: Earned = {
-        name: (play(test, num_pulls, strategy, seed), "") for name, strategy in fixed.items()
+        name: Earning(play(test, num_pulls, strategy, seed)) for name, strategy in fixed.items()
     }
     free = {
         "gittins": ("gamma", GAMMA_GRID, lambda gamma: gittins(num_pulls, gamma)),
@@ -152,6 +152,7 @@ def measure(envs: AbstractEnvs, num_tasks: int, seed: int) -> Earned:
     }
     for name, (label, grid, strategy) in free.items():
         best = tune(lambda x, make=strategy: play(train, num_pulls, make(x), seed + 1), grid)
-        earned[name] = play(test, num_pulls, strategy(best), seed), f"{label} {best:g}"
-    earned["oracle"] = num_pulls * test.max(axis=1).astype(np.float64), ""
+        total = play(test, num_pulls, strategy(best), seed)
+        earned[name] = Earning(total, f"{label} {best:g}")
+    earned["oracle"] = Earning(num_pulls * test.max(axis=1).astype(np.float64))
     return earned

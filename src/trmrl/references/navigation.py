@@ -12,7 +12,7 @@ from trmrl.envs.base import AbstractEnvs
 from trmrl.envs.grid import RoomState
 from trmrl.envs.point import STEP, PointState
 from trmrl.envs.treasure import REACH
-from trmrl.references._base import Earned, draw_tasks
+from trmrl.references._base import Earned, Earning, draw_tasks
 from trmrl.references._play import Rule, play_trials, random_play
 from trmrl.types import Array, PRNGKey
 
@@ -122,7 +122,7 @@ def _measure(rules: dict[str, Rule], envs: AbstractEnvs, num_tasks: int, seed: i
     tasks, _ = draw_tasks(envs, num_tasks, seed)
     rules = {"random": random_play(envs, num_tasks)} | rules
     play = lambda rule: play_trials(envs, tasks, rule, key=jax.random.key(seed + 1))
-    return {name: (play(rule), "") for name, rule in rules.items()}
+    return {name: Earning(play(rule)) for name, rule in rules.items()}
 
 
 measure_room = functools.partial(_measure, {"oracle": walk_to_goal})
@@ -137,4 +137,4 @@ def measure_grid_navi(envs: AbstractEnvs, num_tasks: int, seed: int) -> Earned:
     spec = envs.spec
     best = bayes_optimal_grid(5, spec.horizon, spec.num_episodes)
     earned = measure_room(envs, num_tasks, seed)
-    return earned | {"bayes-optimal": (np.array([best]), "")}
+    return earned | {"bayes-optimal": Earning(np.array([best]))}

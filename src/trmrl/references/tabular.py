@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from trmrl.envs.base import AbstractEnvs
 from trmrl.envs.tabular import HORIZON
-from trmrl.references._base import Earned, draw_tasks, tune
+from trmrl.references._base import Earned, Earning, draw_tasks, tune
 
 _BLOCK = 250  # MDPs played together: their tables fit the cache
 
@@ -233,11 +233,11 @@ def measure(envs: AbstractEnvs, num_tasks: int, seed: int) -> Earned:
         return play(reward, transition, num_episodes, strategy, seed, epsilon).sum(axis=1)
 
     fixed = {"random": random, "psrl": psrl, "opsrl": opsrl, "ucrl2": ucrl2, "greedy": greedy}
-    earned: Earned = {name: (total(test, strategy), "") for name, strategy in fixed.items()}
-    earned["epsilon-greedy"] = total(test, greedy, epsilon=EPSILON), ""
+    earned: Earned = {name: Earning(total(test, strategy)) for name, strategy in fixed.items()}
+    earned["epsilon-greedy"] = Earning(total(test, greedy, epsilon=EPSILON))
     width = tune(lambda x: total(train, beb(x), seed + 1), BEB_GRID)
-    earned["beb"] = total(test, beb(width)), f"width {width:g}"
-    earned["bayes-greedy"] = total(test, bayes_greedy), ""
+    earned["beb"] = Earning(total(test, beb(width)), f"width {width:g}")
+    earned["bayes-greedy"] = Earning(total(test, bayes_greedy))
     optimum = plan(*test)[0][:, 0].max(axis=1)
-    earned["oracle"] = num_episodes * optimum.astype(np.float64), ""
+    earned["oracle"] = Earning(num_episodes * optimum.astype(np.float64))
     return earned

@@ -4,7 +4,7 @@ import difflib
 import functools
 import re
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -103,7 +103,7 @@ class MetaWorldEnvs(AbstractEnvs):
         """Begin an episode of each task, always in the same state; `key` is not used."""
         del key
         scene, layout = np.asarray(tasks["scene"]), np.asarray(tasks["layout"], np.float64)
-        names = _names()
+        names = scene_names()
         obs = np.empty((len(scene), OBS_SIZE), np.float32)
         episode = Episode()
         for number in np.unique(scene):
@@ -139,7 +139,7 @@ class MetaWorldEnvs(AbstractEnvs):
 
     def figure(self) -> TableFigure:
         """Return what the scenes look like; `view` is what they are placed by."""
-        return TableFigure(_names())
+        return TableFigure(scene_names())
 
     def view(self, env_state: Episode) -> dict[str, np.ndarray]:
         """Return `scene [B]`, its number in the package, and copies of what `Lanes.view` has.
@@ -154,24 +154,30 @@ class MetaWorldEnvs(AbstractEnvs):
             shape = np.max([view[name].shape[1:] for view in views], axis=0)
             found[name] = np.zeros((num_lanes, *shape))
         for (which, lanes), view in zip(groups, views, strict=True):
-            found["scene"][which] = _names().index(lanes.scene.name)
+            found["scene"][which] = scene_names().index(lanes.scene.name)
             for name, value in view.items():
                 found[name][(which, *map(slice, value.shape[1:]))] = value
         return found
 
 
 @functools.cache
-def _names() -> tuple[str, ...]:
+def scene_names() -> tuple[str, ...]:
+    """Return the package's names of its scenes, by their numbers in tasks."""
     return tuple(_install.load().ALL_V3_ENVIRONMENTS)
 
 
+def script_of(scene: str) -> Any:
+    """Return the package's own policy for a scene: `get_action(obs)`, the goal being shown."""
+    return _install.load("metaworld.policies").ENV_POLICY_MAP[scene]()
+
+
 def _numbers(names: tuple[str, ...]) -> Int[np.ndarray, " N"]:
-    return np.asarray([_names().index(name) for name in names], np.int32)
+    return np.asarray([scene_names().index(name) for name in names], np.int32)
 
 
 def ml1(name: str, task: str, horizon: int) -> MetaWorldEnvs:
     """Return the worlds of one scene, `task` without its version: 50 train and 50 test goals."""
-    known = [scene.removesuffix("-v3") for scene in _names()]
+    known = [scene.removesuffix("-v3") for scene in scene_names()]
     if task not in known:
         near = difflib.get_close_matches(task, known, n=3, cutoff=0.4) or known
         names = ", ".join(f"ml1-{task}" for task in near)

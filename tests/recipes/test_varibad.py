@@ -170,7 +170,10 @@ def test_the_bound_is_the_published_loss_on_average(sampled, bernoulli):
 
 
 @pytest.mark.parametrize("agent", ["varibad", "hyperx"])
-def test_what_cannot_count_steps_is_not_surprised_by_the_clock(agent):
+def test_points_are_not_surprised_by_the_clock(agent):
     """RL²'s own setting for small worlds ends rewards with the trial, which its memory foresees."""
-    for env in ("grid-navi", "treasure-hunt", "half-cheetah-vel"):
-        assert configs.flatten(recipe(env, agent))["agent.algorithm.bootstrap"] is True
+    leaf = lambda env, name: configs.flatten(recipe(env, agent))[f"agent.algorithm.{name}"]
+    for env, bootstrap in (("grid-navi", False), ("treasure-hunt", True), ("ant-dir", True)):
+        assert leaf(env, "bootstrap") is bootstrap
+    entropies = [leaf(env, "objectives.entropy.coef") for env in ("grid-navi", "semicircle")]
+    assert entropies == [0.06, 0.003]

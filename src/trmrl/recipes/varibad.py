@@ -24,14 +24,13 @@ def default(env: str, env_steps: int | None = None) -> Config:
     agent: MemoryAgent = config.agent  # pyright: ignore[reportAssignmentType]
     # Predictions would train the core, which is the bound's alone.
     objectives = replace(agent.algorithm.objectives, prediction=Prediction())
-    algorithm = replace(
-        agent.algorithm,
-        objectives=objectives,
-        replayed=_replayed(env),
+    algorithm = replace(agent.algorithm, objectives=objectives, replayed=_replayed(env))
+    if make(env).spec.family == "point":
         # A belief does not count steps. If the clock ended rewards, its end would be a surprise,
-        # and be credited to the places where trials end.
-        bootstrap=True,
-    )
+        # credited to the places where trials end: agents ran into corners. (Rooms are better
+        # without: docs/results/beliefs.md.) And more entropy widens policies beyond all actions.
+        objectives = replace(objectives, entropy=Entropy(0.003, final_factor=0.0))
+        algorithm = replace(algorithm, objectives=objectives, bootstrap=True)
     agent = replace(agent, readout=BeliefConfig(gradient="detached"), algorithm=algorithm)
     return replace(config, agent_name="varibad", agent=agent)
 

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from trmrl.agents.memory import MemoryAgent
-from trmrl.analyze.decoded import ENTERED, OTHERS, _by_step, _entropy, cell_probabilities, decoded
+from trmrl.analyze.decoded import (
+    ENTERED,
+    OTHERS,
+    _by_step,
+    _entropy,
+    cell_probabilities,
+    decoded,
+    ways_in,
+)
 from trmrl.analyze.subject import Subject
 from trmrl.envs import make
 from trmrl.learners.objectives import ELBO, Objectives
@@ -15,12 +23,29 @@ from trmrl.learners.ppo import PPO
 from trmrl.learners.stored import Replayed
 from trmrl.nets.gru import GRUConfig
 from trmrl.nets.readout import BeliefConfig
-from trmrl.types import TrmrlError, replace
+from trmrl.types import Decision, Outcome, Timestep, Trajectory, TrmrlError, replace
 
 
 def with_decoder(subject, decoder):
     model = subject.model
     return replace(model, network=replace(model.network, heads={"ELBO": decoder}))
+
+
+def rows_of(obs, action):
+    """An episode `[1, T, B]` of which these are known."""
+    obs, action = obs[None], action[None]
+    shape = action.shape
+    zeros, never = np.zeros(shape, np.float32), np.zeros(shape, bool)
+    return Trajectory(
+        Timestep(obs, np.zeros((*shape, 5), np.float32), zeros, never, never),
+        Decision(action, zeros, zeros),
+        Outcome(zeros, never, never, obs),
+        ~never,
+    )
+
+
+NOBODY = rows_of(np.zeros((1, 1, 2), np.float32), np.full((1, 1), 4))
+EVENLY = ways_in(NOBODY, np.zeros((1, 1), bool))
 
 
 def test_cells_are_decoded_as_entered(untrained):
@@ -34,25 +59,30 @@ def test_cells_are_decoded_as_entered(untrained):
         return (latent + place[None])[..., None]
 
     mean = np.array([[[0.0], [-20.0]]])  # one step, two lanes
-    found = cell_probabilities(with_decoder(untrained, decoder), mean)
+    found = cell_probabilities(with_decoder(untrained, decoder), mean, EVENLY)
     assert found.shape == (1, 2, 25)
     sigmoid = lambda x: 1.0 / (1.0 + np.exp(-x))
     assert found[0, 0, 0] == pytest.approx(0.5)  # cell (0, 0)
     assert found[0, 1, 5 * 3 + 2] == pytest.approx(sigmoid(3.0))  # cell (3, 2)
 
 
-def test_ways_into_a_cell_are_averaged(untrained):
-    """Into the corner (0, 0): from within by down, left and stay, from (1, 0) and from (0, 1)."""
+def test_ways_count_as_often_as_they_are_gone(untrained):
+    """Into the corner (0, 0): 3 times from (1, 0), once by staying, once when nobody searched."""
+    obs = np.array([[1, 0], [1, 0], [1, 0], [0, 0], [0, 0]], np.float32)[:, None]
+    action = np.array([3, 3, 3, 4, 2])[:, None]
+    ways = ways_in(rows_of(obs, action), np.array([1, 1, 1, 1, 0], bool)[:, None])
+    assert ways.shape == (125, 25)
+    np.testing.assert_allclose(ways.sum(axis=0), 1.0)
+    assert ways[25 + 3, 0] == 0.75 and ways[4, 0] == 0.25
+    # Nobody goes into (2, 2): the four steps from beside it count alike.
+    assert sorted(ways[:, 12][ways[:, 12] > 0]) == [0.25] * 4 and ways[12 * 5 + 4, 12] == 0
 
     def decoder(latent, obs, action, next_obs):
         inside = (obs == next_obs).all(axis=-1)
         return jnp.where(inside, 50.0, -50.0)[None, ..., None]
 
-    model = with_decoder(untrained, decoder)
-    found = cell_probabilities(model, np.zeros((1, 1, 1)))[0, 0].reshape(5, 5)
-    assert found[0, 0] == pytest.approx(3 / 5)
-    assert found[0, 2] == pytest.approx(2 / 5)  # two ways from within, three from beside it
-    assert found[2, 2] == pytest.approx(1 / 5)
+    found = cell_probabilities(with_decoder(untrained, decoder), np.zeros((1, 1, 1)), ways)
+    np.testing.assert_allclose(found[0, 0, [0, 12]], [0.25, 0.0], atol=1e-9)
 
 
 def test_steps_with_too_few_trials_are_left_out():

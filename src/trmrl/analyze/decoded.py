@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from trmrl.agents.memory import MemoryAgent
 from trmrl.analyze.exact import NAVI_GOALS, open_goals
@@ -14,7 +14,7 @@ from trmrl.nets.network import Model
 from trmrl.nets.readout import BeliefReadout
 from trmrl.report.figures import Map
 from trmrl.report.panels import Series
-from trmrl.types import TrmrlError
+from trmrl.types import Trajectory, TrmrlError
 
 SIZE = 5  # of GridNavi's room
 NUM_SHOWN = 8  # steps of one trial in the map
@@ -27,8 +27,9 @@ def decoded(subject: Subject) -> Findings:
 
     Entropy of "entering this cell pays" at the belief's mean, apart for goals that the trial has
     entered and for those it has not, beside that of the exact posterior; and a map of one trial's
-    probabilities (Zintgraf et al., 2020, figure 3). Raises `TrmrlError` outside GridNavi, and for
-    agents whose belief decodes no rewards as signs.
+    probabilities (Zintgraf et al., 2020, figure 3). Cells are entered as the agent enters them
+    while it searches: staying, say, it does where it is paid, and the decoder has learned that.
+    Raises `TrmrlError` outside GridNavi, and for agents whose belief decodes no rewards as signs.
     """
     if subject.envs.spec.name != "grid-navi":
         raise TrmrlError(f"only rooms of grid-navi are decoded, not {subject.envs.spec.name}")
@@ -37,10 +38,10 @@ def decoded(subject: Subject) -> Findings:
         raise TrmrlError("this agent has no belief that decodes the signs of rewards")
     rows = subject.roll_out(subject.tasks(subject.num_tasks)).rows
     mean = replay(model, rows, lambda record, feature: _belief_mean(model, feature))
-    pays = cell_probabilities(model, mean)
-    goals = pays[..., (cells(SIZE) > 1).any(axis=1)]
     possible, entered = open_goals(rows)
     searching = possible.sum(axis=-1, keepdims=True) > 1
+    pays = cell_probabilities(model, mean, ways_in(rows, searching[..., 0]))
+    goals = pays[..., (cells(SIZE) > 1).any(axis=1)]
     exact = possible / possible.sum(axis=-1, keepdims=True)
     numbers, series = {}, []
     for color, (name, chosen) in enumerate({ENTERED: entered, OTHERS: ~entered}.items()):
@@ -60,26 +61,45 @@ def decoded(subject: Subject) -> Findings:
     return Findings(numbers, {"probability": pays, "goals": NAVI_GOALS}, figures, lines)
 
 
+def ways_in(rows: Trajectory, searching: Bool[np.ndarray, "T B"]) -> Float[np.ndarray, "N C"]:
+    """Return how often each of `N` steps (from a cell, by an action) is the one into each cell.
+
+    Of the steps into it that trials take while they search; where there are none, all from beside
+    it alike. Columns add up to one.
+    """
+    flat = rows.flatten_time()
+    cell = np.rint(flat.timestep.obs).astype(int) @ [SIZE, 1]
+    step = cell * len(MOVES) + np.asarray(flat.decision.action).reshape(cell.shape)
+    count = np.bincount(step[searching], minlength=SIZE**2 * len(MOVES))
+    after = _cells_after() @ [SIZE, 1]  # [C, A]
+    into = after.reshape((-1, 1)) == np.arange(SIZE**2)
+    moves = (after != np.arange(SIZE**2)[:, None]).reshape(-1)
+    taken = into * count[:, None]
+    taken = np.where(taken.sum(axis=0) > 0, taken, into * moves[:, None])
+    return taken / taken.sum(axis=0)
+
+
 def cell_probabilities(
-    model: Model, mean: Float[np.ndarray, "T B L"]
+    model: Model, mean: Float[np.ndarray, "T B L"], ways: Float[np.ndarray, "N C"]
 ) -> Float[np.ndarray, "T B C"]:
     """Return how likely the decoder holds a reward for entering each cell, `C` as in `cells`.
 
-    Averaged over the steps that end in the cell, from beside it and within.
+    `ways` says how the steps into it count (`ways_in`).
     """
-    every = cells(SIZE)
-    after = np.clip(every[:, None] + MOVES, 0, SIZE - 1)
-    action = jnp.asarray(np.tile(np.arange(len(MOVES)), len(every)))
+    action = jnp.asarray(np.tile(np.arange(len(MOVES)), SIZE**2))
     lanes = lambda x: jnp.broadcast_to(x[:, None], (len(x), mean.shape[1], *x.shape[1:]))
     shown = lambda x: lanes(model.shown(jnp.asarray(x.reshape((-1, 2)), jnp.float32)))
-    obs, next_obs = shown(np.repeat(every, len(MOVES), axis=0)), shown(after)
+    obs, next_obs = shown(np.repeat(cells(SIZE), len(MOVES), axis=0)), shown(_cells_after())
     decoder = model.network.heads[ELBO.__name__]
     logit = jax.lax.map(
         lambda at: decoder(at[None], obs, lanes(action), next_obs)[0, ..., 0], jnp.asarray(mean)
     )
-    into = (after.reshape((-1, 1, 2)) == every).all(axis=-1)  # [N, C]
     probability = np.asarray(jax.nn.sigmoid(logit), np.float64)  # [T, N, B]
-    return np.einsum("tnb,nc->tbc", probability, into / into.sum(axis=0))
+    return np.einsum("tnb,nc->tbc", probability, ways)
+
+
+def _cells_after() -> Int[np.ndarray, "C A 2"]:
+    return np.clip(cells(SIZE)[:, None] + MOVES, 0, SIZE - 1)
 
 
 def _decodes_signs(agent: MemoryAgent) -> bool:

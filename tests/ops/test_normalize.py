@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trmrl.ops.normalize import Moments, add, normalize, scale, unit_moments
+from trmrl.ops.normalize import Moments, add, bound, normalize, scale, unit_moments
 
 
 def draw(num_rows, seed, shape=(3,)):
@@ -78,3 +78,26 @@ def test_before_anything_varied_a_first_reward_counts_as_it_is():
 def test_unit_moments_change_nothing():
     x = jnp.array([[0.5, -3.0]])
     np.testing.assert_allclose(normalize(unit_moments((2,)), x), x, rtol=1e-6)
+
+
+def test_rows_are_bounded_to_what_is_shown_of_them():
+    """The third number has not varied: 8,000 is as good a first sign of it as any."""
+    moments = Moments(jnp.array([1.0, 0.0, 5.0]), jnp.array([4.0, 1.0, 0.0]), jnp.asarray(7.0))
+    x = jnp.array([[8_000.0, 3.0, 8_000.0], [-22.0, -11.0, 5.0]])
+    np.testing.assert_allclose(
+        bound(moments, x), [[21.0, 3.0, 8_000.0], [-19.0, -10.0, 5.0]], rtol=1e-6
+    )
+    shown = normalize(moments, x)
+    np.testing.assert_allclose(normalize(moments, bound(moments, x)), shown, rtol=1e-5)
+    np.testing.assert_array_equal(bound(unit_moments((3,)), x), x)  # nothing is known yet
+
+
+def test_one_row_of_millions_does_not_rule_the_moments():
+    """8,400 in one of 12 million rows would make a deviation of 0.1 one of 2.4."""
+    moments = Moments(jnp.zeros(1), jnp.full(1, 0.01), jnp.asarray(12e6))
+    flown = jnp.array([[8_400.0]] + [[0.1], [-0.1]] * 500)
+    valid = jnp.ones(len(flown), bool)
+    plain = add(moments, flown, valid)
+    assert float(jnp.sqrt(plain.variance[0])) > 2.0
+    bounded = add(moments, bound(moments, flown), valid)
+    assert float(jnp.sqrt(bounded.variance[0])) == pytest.approx(0.1, rel=1e-3)

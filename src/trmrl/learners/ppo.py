@@ -22,7 +22,7 @@ from trmrl.nets.network import Model, Network
 from trmrl.nets.readout import AbstractReadout
 from trmrl.ops.gae import discounted_return, gae
 from trmrl.ops.masked import explained_variance, standardize
-from trmrl.ops.normalize import Moments, add, scale, unit_moments
+from trmrl.ops.normalize import Moments, add, bound, scale, unit_moments
 from trmrl.settings import AbstractSettings, field
 from trmrl.types import (
     EnvSpec,
@@ -379,9 +379,9 @@ class Phase:
 
 
 def _add_moments(model: Model, rows: Trajectory, discount: jax.Array) -> Model:
-    """Return the model with the trial's observations and returns added to its moments."""
+    """Return the model with the trial's observations (bounded) and returns in its moments."""
     valid = rows.valid.reshape(-1)
-    obs = rows.timestep.obs.reshape((-1, rows.timestep.obs.shape[-1]))
+    obs = bound(model.obs_moments, rows.timestep.obs.reshape((-1, rows.timestep.obs.shape[-1])))
     sums = _returns(rows.outcome.reward, discount, rows.valid).reshape(-1)
     return replace(
         model,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 EPSILON = 1e-8  # of a variance: below it, nothing has varied
+LIMIT = 10.0  # deviations, beyond which rows are clipped
 
 
 @jax.tree_util.register_dataclass
@@ -40,11 +41,24 @@ def add(moments: Moments, x: Float[jax.Array, "M *D"], valid: Bool[jax.Array, " 
     )
 
 
-def normalize(moments: Moments, x: Float[jax.Array, "*axes D"], limit: float = 10.0) -> jax.Array:
-    """Return `(x - mean) / std`, clipped to `±limit`."""
+def normalize(moments: Moments, x: Float[jax.Array, "*axes D"]) -> jax.Array:
+    """Return `(x - mean) / std`, clipped to `±LIMIT`."""
     mean = jnp.broadcast_to(moments.mean, x.shape)
     std = jnp.sqrt(jnp.broadcast_to(moments.variance, x.shape) + EPSILON)
-    return jnp.clip((x - mean) / std, -limit, limit)
+    return jnp.clip((x - mean) / std, -LIMIT, LIMIT)
+
+
+def bound(moments: Moments, x: Float[jax.Array, "*axes D"]) -> Float[jax.Array, "*axes D"]:
+    """Return rows brought to within `LIMIT` deviations, which is what `normalize` shows of them.
+
+    For moments of what is shown: one object of a simulation that flies off for kilometers would
+    else make all other rows of millions alike. Numbers that have not varied are left as they are.
+    """
+    varied = (moments.variance > EPSILON) & (moments.count > 0)
+    reach = LIMIT * jnp.sqrt(moments.variance + EPSILON)
+    low = jnp.where(varied, moments.mean - reach, -jnp.inf)
+    high = jnp.where(varied, moments.mean + reach, jnp.inf)
+    return jnp.clip(x, jnp.broadcast_to(low, x.shape), jnp.broadcast_to(high, x.shape))
 
 
 def scale(moments: Moments, x: Float[jax.Array, "*axes"]) -> jax.Array:

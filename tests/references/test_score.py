@@ -11,7 +11,7 @@ def test_the_interval_is_a_bootstrap_over_tasks():
     score = Score("greedy", np.asarray([4.0, 1.0]), "epsilon 0", 2.0)
     assert (score.mean, score.interval) == (2.5, (1.0, 4.0))
     assert score.to_json() == {
-        "strategy": "greedy", "tuned": "epsilon 0", "published": 2.0,
+        "strategy": "greedy", "tuned": "epsilon 0", "published": 2.0, "success": None,
         "mean": 2.5, "ci95_low": 1.0, "ci95_high": 4.0, "num_distinct": 2,
     }  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 Needs `pip install xminigrid`; in this folder:
 
-    trmrl train xland_minigrid:make --agent rl2 --steps 5000000
+    trmrl train xland_minigrid:make --agent rl2 --steps 3000000
 
 Five of six colors lie in a room, each episode in other places, and standing beside the right one
 pays and ends the episode. Sets of colors and goals are divided between train and test.

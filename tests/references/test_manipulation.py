@@ -6,7 +6,8 @@ import pytest
 from trmrl.envs import make
 from trmrl.references import reference, without_memory
 from trmrl.references._base import draw_tasks
-from trmrl.references.manipulation import goals, mean_goals
+from trmrl.references.manipulation import goals, mean_goals, measure
+from trmrl.types import TrmrlError, replace
 
 NUM_TASKS = 6
 
@@ -47,3 +48,10 @@ def test_goals_are_the_layouts_last_numbers_on_reach():
 
 def test_worlds_of_which_random_play_alone_is_known():
     assert without_memory("bandit-n10-k5") == []
+
+
+def test_worlds_of_others_have_no_scripts():
+    spec = replace(make("bandit-n10-k5").spec, family="manipulation", name="mine")
+    envs = replace(make("bandit-n10-k5"), spec=spec)
+    with pytest.raises(TrmrlError, match="scripts are known for Meta-World's worlds, not for mine"):
+        measure(envs, NUM_TASKS, 0)

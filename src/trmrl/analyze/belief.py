@@ -1,5 +1,7 @@
 """Whether an agent acts, and remembers, as one that knew the exact posterior of its task would."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,8 +114,7 @@ def compare(
 
 def _memories(model: Model, rows: Trajectory, steps: np.ndarray) -> dict[str, np.ndarray]:
     """Return the last token, and every site of the memory, at some steps: `[S, B, F]` each."""
-    keep = lambda record, feature: sites(model.network, record, feature)
-    kept = replay(model, rows, keep)
+    kept = replay(model, rows, partial(sites, model.network))
     tokens, _ = model.tokens(jax.tree.map(jnp.asarray, rows.flatten_time()).timestep)
     return {name: np.asarray(x, np.float64)[steps] for name, x in ({TOKEN: tokens} | kept).items()}
 

@@ -1,17 +1,18 @@
 """What a belief's own decoder expects of the cells of a room, beside what can be known of them."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from trmrl.agents.memory import MemoryAgent
 from trmrl.analyze.exact import NAVI_GOALS, open_goals
-from trmrl.analyze.subject import Findings, Subject, panel, replay
-from trmrl.envs.grid import MOVES, cells
+from trmrl.analyze.subject import Findings, Subject, panel, replay, sites
+from trmrl.envs.grid import MOVES, cells, cells_after
 from trmrl.learners.objectives import ELBO
 from trmrl.nets.network import Model
-from trmrl.nets.readout import BeliefReadout
 from trmrl.report.figures import Map
 from trmrl.report.panels import Series
 from trmrl.types import Trajectory, TrmrlError
@@ -37,16 +38,17 @@ def decoded(subject: Subject) -> Findings:
     if not (isinstance(subject.agent, MemoryAgent) and _decodes_signs(subject.agent)):
         raise TrmrlError("this agent has no belief that decodes the signs of rewards")
     rows = subject.roll_out(subject.tasks(subject.num_tasks)).rows
-    mean = replay(model, rows, lambda record, feature: _belief_mean(model, feature))
+    kept = replay(model, rows, partial(sites, model.network))["belief"]
+    mean = kept[..., : kept.shape[-1] // 2]
     possible, entered = open_goals(rows)
     searching = possible.sum(axis=-1, keepdims=True) > 1
     pays = cell_probabilities(model, mean, ways_in(rows, searching[..., 0]))
-    goals = pays[..., (cells(SIZE) > 1).any(axis=1)]
+    goals = pays[..., NAVI_GOALS @ np.array([SIZE, 1])]
     exact = possible / possible.sum(axis=-1, keepdims=True)
     numbers, series = {}, []
     for color, (name, chosen) in enumerate({ENTERED: entered, OTHERS: ~entered}.items()):
-        lines = {name: (goals, "-"), f"{name}, exact posterior": (exact, "--")}
-        for label, (probability, style) in lines.items():
+        compared = {name: (goals, "-"), f"{name}, exact posterior": (exact, "--")}
+        for label, (probability, style) in compared.items():
             steps, curve = _by_step(_entropy(probability), chosen & searching)
             numbers[label] = {"steps": steps.tolist(), "mean": curve.tolist()}
             series.append(Series(label, "mean", color, steps * 1.0, curve, style=style))
@@ -71,7 +73,7 @@ def ways_in(rows: Trajectory, searching: Bool[np.ndarray, "T B"]) -> Float[np.nd
     cell = np.rint(flat.timestep.obs).astype(int) @ [SIZE, 1]
     step = cell * len(MOVES) + np.asarray(flat.decision.action).reshape(cell.shape)
     count = np.bincount(step[searching], minlength=SIZE**2 * len(MOVES))
-    after = _cells_after() @ [SIZE, 1]  # [C, A]
+    after = cells_after(SIZE) @ [SIZE, 1]  # [C, A]
     into = after.reshape((-1, 1)) == np.arange(SIZE**2)
     moves = (after != np.arange(SIZE**2)[:, None]).reshape(-1)
     taken = into * count[:, None]
@@ -89,7 +91,7 @@ def cell_probabilities(
     action = jnp.asarray(np.tile(np.arange(len(MOVES)), SIZE**2))
     lanes = lambda x: jnp.broadcast_to(x[:, None], (len(x), mean.shape[1], *x.shape[1:]))
     shown = lambda x: lanes(model.shown(jnp.asarray(x.reshape((-1, 2)), jnp.float32)))
-    obs, next_obs = shown(np.repeat(cells(SIZE), len(MOVES), axis=0)), shown(_cells_after())
+    obs, next_obs = shown(np.repeat(cells(SIZE), len(MOVES), axis=0)), shown(cells_after(SIZE))
     decoder = model.network.heads[ELBO.__name__]
     logit = jax.lax.map(
         lambda at: decoder(at[None], obs, lanes(action), next_obs)[0, ..., 0], jnp.asarray(mean)
@@ -98,19 +100,9 @@ def cell_probabilities(
     return np.einsum("tnb,nc->tbc", probability, ways)
 
 
-def _cells_after() -> Int[np.ndarray, "C A 2"]:
-    return np.clip(cells(SIZE)[:, None] + MOVES, 0, SIZE - 1)
-
-
 def _decodes_signs(agent: MemoryAgent) -> bool:
-    descents = agent.algorithm.objectives, agent.algorithm.replayed.objectives
-    bounds = [one for part in descents for one in part.listed() if isinstance(one, ELBO)]
+    bounds = [one for one in agent.algorithm.listed() if isinstance(one, ELBO)]
     return any(one.reward_kind == "bernoulli" for one in bounds)
-
-
-def _belief_mean(model: Model, feature: jax.Array) -> jax.Array:
-    assert isinstance(model.network.readout, BeliefReadout)  # or the bound had not been built
-    return model.network.readout.belief(feature).mean
 
 
 def _entropy(probability: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

@@ -14,7 +14,7 @@ from jax.scipy.special import betaln, digamma, gammaln
 from jaxtyping import Float
 
 from trmrl.analyze._probe import KL
-from trmrl.envs.grid import MOVES, cells
+from trmrl.envs.grid import MOVES, cells, cells_after
 from trmrl.envs.tabular import HORIZON, NUM_ACTIONS, NUM_STATES
 from trmrl.references.bandit_optimal import optimal_values
 from trmrl.references.navigation import bayes_optimal_grid
@@ -159,7 +159,7 @@ def _known_goal_values(horizon: int) -> list[np.ndarray]:
     """
     every = cells(5)
     pays = np.where((every == NAVI_GOALS[:, None]).all(axis=-1), 1.0, -0.1)
-    near = np.clip(every[:, None] + MOVES, 0, 4) @ np.array([5, 1])
+    near = cells_after(5) @ np.array([5, 1])
     arrive = [np.zeros_like(pays), pays]
     while len(arrive) <= horizon:
         arrive.append(pays + arrive[-1][:, near].max(axis=-1))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import numpy as np
@@ -66,9 +67,7 @@ def latents(subject: Subject) -> Findings:
     the task's numbers on the memory at one step, over tasks.
     """
     tasks, numbers = _distinct_tasks(subject, FEWEST_TASKS)
-    network = subject.network.network
-    keep = lambda record, feature: sites(network, record, feature)
-    kept, _ = _remembered(subject, tasks, keep)
+    kept, _ = _remembered(subject, tasks, partial(sites, subject.network.network))
     number = np.stack(list(numbers.values()), axis=1)
     steps = some_steps(len(next(iter(kept.values()))))
     found = {name: _probes(x, number, steps) for name, x in kept.items()}

@@ -105,6 +105,11 @@ def cells(size: int) -> Int[np.ndarray, "C 2"]:
     return np.stack(np.divmod(np.arange(size * size), size), axis=1).astype(np.int32)
 
 
+def cells_after(size: int) -> Int[np.ndarray, "C A 2"]:
+    """Return where every action leads from every cell of a room, (x, y)."""
+    return np.clip(cells(size)[:, None] + MOVES, 0, size - 1)
+
+
 def _at(env_state: RoomState, goal: int) -> Bool[Array, " B"]:
     return (env_state.cell == jnp.asarray(env_state.room.goal)[:, goal]).all(axis=1)
 

@@ -204,8 +204,8 @@ class Pool:
 
     def _start(self, servers: list[Callable[[], Server]]) -> list[Any]:
         if self.ray_address:
-            return list(start_actors(self.name, servers, self.ray_address))
-        return list(spawn(self.name, servers))
+            return start_actors(self.name, servers, self.ray_address)
+        return spawn(self.name, servers)
 
     def give_back(self, num_lanes: int, lanes: "Local | Workers") -> None:
         """Take lanes back, unless they cannot go on."""

@@ -139,7 +139,7 @@ class PPO(AbstractSettings):
             type(objective).__name__: objective.build(
                 core, readout, spec, head, key=jax.random.fold_in(key, number)
             )
-            for number, objective in enumerate(self._listed())
+            for number, objective in enumerate(self.listed())
         }
         return {name: head for name, head in heads.items() if head is not None}
 
@@ -160,13 +160,13 @@ class PPO(AbstractSettings):
             else None,
         )
 
-    def _listed(self) -> tuple[AbstractObjective, ...]:
+    def listed(self) -> tuple[AbstractObjective, ...]:
         """Return every objective that counts, those of stored trials last."""
         return *self.objectives.listed(), *self.replayed.objectives.listed()
 
     def _bonus_coefs(self) -> dict[str, float]:
         """Return the weight of every bonus that is paid, by its objective's name."""
-        coefs = {type(term).__name__: getattr(term, "bonus_coef", 0.0) for term in self._listed()}
+        coefs = {type(term).__name__: getattr(term, "bonus_coef", 0.0) for term in self.listed()}
         return {name: coef for name, coef in coefs.items() if coef}
 
     def update(
@@ -187,7 +187,7 @@ class PPO(AbstractSettings):
             key=jax.random.fold_in(key, BONUS_KEY),
         )
         credit = self.credit(model, rows, bonus)
-        task = task_numbers(trial.task) if decodes_tasks(self._listed()) else None
+        task = task_numbers(trial.task) if decodes_tasks(self.listed()) else None
         chunks = self.chunk(model, rows, credit, task, key=jax.random.fold_in(key, CHUNK_KEY))
         size = max(self.minibatch_size // chunks.token.shape[1], 1)
         passes = Passes(self.num_passes, size, self.stop_kl, self.target_kl)
@@ -266,10 +266,10 @@ class PPO(AbstractSettings):
         total, coefs = jnp.zeros(rows.valid.shape), self._bonus_coefs()
         if not coefs:
             return total, moments
-        chunks = gather(model, rows, self._listed(), key=key)
+        chunks = gather(model, rows, self.listed(), key=key)
         network = model.network
         reading = network.read(None, chunks.token, chunks.start, chunks.valid)
-        for term in self._listed():
+        for term in self.listed():
             name = type(term).__name__
             paid = term.bonus(network, reading, chunks) if name in coefs else None
             if paid is None:

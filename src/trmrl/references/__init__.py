@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from trmrl.envs import ENVS, make
 from trmrl.envs.base import AbstractEnvs, task_rows
+from trmrl.envs.metaworld.family import MetaWorldEnvs
 from trmrl.references import bandit, manipulation, navigation, tabular
 from trmrl.references._base import Earned, Score, draw_tasks
 from trmrl.references.published import PUBLISHED
@@ -25,8 +26,8 @@ REFERENCES: dict[str, Measure] = {
     "manipulation": manipulation.measure,
 }
 
-# What an agent can earn that remembers nothing, beside random play; likewise.
-WITHOUT_MEMORY: dict[str, Measure] = {"manipulation": manipulation.measure_without_memory}
+# What an agent can earn that remembers nothing, beside random play; by the kind of worlds.
+WITHOUT_MEMORY: dict[type, Measure] = {MetaWorldEnvs: manipulation.measure_without_memory}
 
 
 def reference(env: str, *, num_tasks: int = 1000, seed: int = 0) -> list[Score]:
@@ -51,7 +52,7 @@ def reference(env: str, *, num_tasks: int = 1000, seed: int = 0) -> list[Score]:
 def without_memory(env: str, *, num_tasks: int = 100, seed: int = 0) -> list[Score]:
     """Return what strategies earn that remember nothing; none where only random play is known."""
     envs = make(env)
-    measure = WITHOUT_MEMORY.get(envs.spec.family)
+    measure = WITHOUT_MEMORY.get(type(envs))
     return _scores(env, envs, measure, num_tasks, seed) if measure else []
 
 

@@ -8,19 +8,23 @@ import numpy as np
 from jaxtyping import Float
 
 from trmrl.envs.base import AbstractEnvs, keys_for
-from trmrl.envs.metaworld.family import scene_names, script_of
+from trmrl.envs.metaworld.family import MetaWorldEnvs, scene_names, script_of
 from trmrl.references._base import Earned, Earning, draw_tasks
-from trmrl.types import Task
+from trmrl.types import Task, TrmrlError
 
 
 def measure(envs: AbstractEnvs, num_tasks: int, seed: int) -> Earned:
     """Return what each scene's script earns on test tasks, shown the goal at every step.
 
-    And what one earns that remembers nothing. All episodes of a trial are alike.
+    And what one earns that remembers nothing. All episodes of a trial are alike. Raises
+    `TrmrlError` for worlds that are not Meta-World's.
     """
-    tasks, _ = draw_tasks(envs, num_tasks, seed)
-    earned: Earned = {"script, shown the goal": play(envs, tasks, goals(envs, tasks))}
-    return earned | measure_without_memory(envs, num_tasks, seed)
+    if not isinstance(envs, MetaWorldEnvs):
+        raise TrmrlError(f"scripts are known for Meta-World's worlds, not for {envs.spec.name}")
+    tasks, train = draw_tasks(envs, num_tasks, seed)
+    goal = goals(envs, tasks)
+    known: Earned = {"script, shown the goal": play(envs, tasks, goal)}
+    return known | _guess(envs, tasks, goal, train)
 
 
 def measure_without_memory(envs: AbstractEnvs, num_tasks: int, seed: int) -> Earned:
@@ -29,8 +33,12 @@ def measure_without_memory(envs: AbstractEnvs, num_tasks: int, seed: int) -> Ear
     Of a scene without train goals it is the mean of its test goals.
     """
     tasks, train = draw_tasks(envs, num_tasks, seed)
+    return _guess(envs, tasks, goals(envs, tasks), train)
+
+
+def _guess(envs: AbstractEnvs, tasks: Task, goal: Float[np.ndarray, "B 3"], train: Task) -> Earned:
     scene, train_scene = np.asarray(tasks["scene"]), np.asarray(train["scene"])
-    mean = mean_goals(scene, goals(envs, tasks), train_scene, goals(envs, train))
+    mean = mean_goals(scene, goal, train_scene, goals(envs, train))
     return {"script, shown the mean goal": play(envs, tasks, mean)}
 
 

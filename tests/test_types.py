@@ -17,6 +17,7 @@ from trmrl.types import (
     Trajectory,
     TrmrlError,
     base_name,
+    task_numbers,
 )
 
 DATA = pathlib.Path(__file__).parents[1] / "docs" / "results" / "data"
@@ -58,6 +59,13 @@ def test_check_split_names_what_it_has():
 
 def test_a_trial_is_as_long_as_its_episodes_together():
     assert EnvSpec("world", "test", 1, Discrete(2), horizon=7, num_episodes=3).trial_length == 21
+
+
+def test_numbers_of_tasks_stand_side_by_side_whatever_their_types():
+    tasks = {"kind": np.array([3, 4], np.int32), "place": np.array([[0.5, 1], [2, 3]], np.float64)}
+    found = task_numbers(tasks)
+    np.testing.assert_array_equal(found, [[3, 0.5, 1], [4, 2, 3]])
+    assert found.dtype == np.float32
 
 
 def test_an_outcome_may_carry_success():

@@ -214,9 +214,8 @@ def replace(record: Any, **changes: Any) -> Any:
 
 def task_numbers(tasks: Task) -> Float[Array, "B P"]:
     """Return every number of tasks side by side."""
-    leaves = jax.tree.leaves(tasks)
-    rows = [leaf.reshape((leaf.shape[0], -1)) for leaf in leaves]
-    return jnp.concatenate(rows, axis=1).astype(jnp.float32)
+    leaves = [jnp.asarray(leaf, jnp.float32) for leaf in jax.tree.leaves(tasks)]
+    return jnp.concatenate([leaf.reshape((len(leaf), -1)) for leaf in leaves], axis=1)
 
 
 def base_name(env: str) -> str:

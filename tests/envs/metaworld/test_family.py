@@ -284,14 +284,50 @@ def test_a_view_is_a_copy_of_every_lanes_pose():
     assert not np.array_equal(view["qpos"][which, : lanes.qpos.shape[1]], lanes.qpos)
 
 
-def test_a_simulation_that_diverges_names_its_lane(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["ml1-reach-h4", "ml10-h4"])
+@pytest.mark.parametrize("when", [0, 2])
+def test_a_diverged_lane_ends_and_its_neighbors_go_on(name, when, tmp_path, monkeypatch):
+    """Compared with the same episode in which all is well, to the bit."""
     monkeypatch.chdir(tmp_path)  # MuJoCo appends its warnings to a file here
+    envs = make(name)
+    tasks = envs.sample_tasks("train", 4, key=KEY)
+    (env_state, last), (twin, _) = (envs.reset(tasks, key=keys_for(tasks, KEY)) for _ in range(2))
+    which, lanes = env_state.groups[-1]
+    broken = int(which[-1])
+    others = np.arange(4) != broken
+    for t, action in enumerate(np.random.default_rng(0).uniform(-1, 1, (4, 4, 4))):
+        if t == when:
+            lanes._batch.bind("qvel")[-1, 0] = 1e9
+        (env_state, outcome), (twin, sound) = envs.step(env_state, action), envs.step(twin, action)
+        for one, other in zip(jax.tree.leaves(outcome), jax.tree.leaves(sound), strict=True):
+            assert np.array_equal(one[others], other[others])
+        assert outcome.diverged.tolist() == (~others & (t == when)).tolist()
+        assert outcome.terminated.tolist() == (~others & (t >= when)).tolist()
+        assert outcome.truncated.tolist() == (others & (t == 3)).tolist()
+        if t >= when:
+            assert outcome.reward[broken] == 0.0 and not outcome.success[broken]
+            assert np.array_equal(outcome.next_obs[broken, :18], last[broken, :18])
+        last = outcome.next_obs
+
+
+def test_where_many_diverge_it_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    envs = make("ml1-reach-h20")
+    tasks = envs.sample_tasks("train", 3, key=KEY)
+    env_state, _ = envs.reset(tasks, key=keys_for(tasks, KEY))
+    env_state.groups[0][1].qpos[1:, 0] = np.nan
+    with pytest.raises(TrmrlError, match="^ml1-reach-h20: 2 of 3 lanes diverged in one episode"):
+        envs.step(env_state, np.zeros((3, 4), np.float32))
+
+
+def test_an_action_that_is_not_a_number_names_its_lane():
     envs = make("ml1-reach-h20")
     tasks = envs.sample_tasks("train", 2, key=KEY)
     env_state, _ = envs.reset(tasks, key=keys_for(tasks, KEY))
-    env_state.groups[0][1].qpos[1, 0] = np.nan
-    with pytest.raises(TrmrlError, match="reach-v3: lane 1 diverged"):
-        envs.step(env_state, np.zeros((2, 4), np.float32))
+    action = np.zeros((2, 4), np.float32)
+    action[1, 2] = np.nan
+    with pytest.raises(TrmrlError, match="reach-v3: the action of lane 1 is not a number"):
+        envs.step(env_state, action)
 
 
 # ---- what originals keep as views of the simulation

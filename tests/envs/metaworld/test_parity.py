@@ -63,7 +63,7 @@ def test_lanes_do_what_the_original_does(task, original, script):
         np.testing.assert_allclose(lanes.reset(layouts[order]), rows["obs"][0], atol=1e-15, rtol=0)
         assert np.array_equal(lanes.qpos, rows["qpos"][0])
         for t in range(steps):
-            obs, reward, success = lanes.step(rows["action"][t])
+            obs, reward, success, _ = lanes.step(rows["action"][t])
             assert np.array_equal(lanes.qpos, rows["qpos"][t + 1]), t
             np.testing.assert_allclose(obs, rows["obs"][t + 1], atol=1e-15, rtol=0)
             np.testing.assert_allclose(reward, rows["reward"][t], atol=1e-9, rtol=0)

@@ -13,8 +13,8 @@ import pytest
 from trmrl.config import Config
 from trmrl.envs import ENVS, make
 from trmrl.envs.base import keys_for
-from trmrl.envs.mujoco._batch import load_model
-from trmrl.envs.mujoco._family import MAX_DIVERGED, MujocoEnvs
+from trmrl.envs.mujoco._batch import MAX_DIVERGED, load_model
+from trmrl.envs.mujoco._family import MujocoEnvs
 from trmrl.envs.mujoco.cheetah import ROBOT, half_cheetah_dir
 from trmrl.evaluate import evaluate
 from trmrl.run import Run

@@ -25,6 +25,7 @@ _MAX_UNUSED = 2  # training and an evaluation beside it
 _FIELDS_OF = {"body": "", "site": "site_", "geom": "geom_"}
 _POSITIONS = mujoco.mjtStage.mjSTAGE_POS.value
 _QUATERNION = (1.0, 0.0, 1.0, 0.0)  # of the hand, always
+PerLane = Float[np.ndarray, " B"]
 _METHODS = {"evaluate_state", "_get_pos_objects", "_get_quat_objects"}
 
 
@@ -164,27 +165,36 @@ class Lanes:
         return {name: value.copy() for name, value in places.items()}
 
     def step(
-        self, action: Float[np.ndarray, "B 4"]
-    ) -> tuple[Float[np.ndarray, "B 39"], Float[np.ndarray, " B"], Bool[np.ndarray, " B"]]:
-        """Return observations, rewards and marks of success; actions are clipped to [-1, 1].
+        self, action: Float[np.ndarray, "B 4"], lanes: Bool[np.ndarray, " B"] | None = None
+    ) -> tuple[Float[np.ndarray, "B 39"], PerLane, Bool[np.ndarray, " B"], Bool[np.ndarray, " B"]]:
+        """Return observations, rewards, marks of success, and which lanes diverged.
 
-        Raises `TrmrlError` naming the first lane whose simulation diverged.
+        Only `lanes` (None: all) move. One has diverged if MuJoCo warned of it or its state is not
+        finite: it is left where it was before. Actions are clipped to [-1, 1]; raises `TrmrlError`
+        naming the first lane whose action is not a number.
         """
+        if not np.isfinite(action).all():
+            lane = int(np.argmin(np.isfinite(action).all(axis=1)))
+            raise TrmrlError(f"{self.scene.name}: the action of lane {lane} is not a number")
         action = np.clip(action.astype(np.float64), -1.0, 1.0)
+        before = self._state.copy()
         moved = self._mocap_pos[:, 0] + self._scale * action[:, :3]
         self._mocap_pos[:, 0] = np.clip(moved, *self._reach)
         self._mocap_quat[:, 0] = _QUATERNION
         self._ctrl[:, 0], self._ctrl[:, 1] = action[:, 3], -action[:, 3]
         # Rewards read positions after the step: `mj_step` leaves those before its last substep.
-        self._batch.step(nstep=FRAME_SKIP, stage=_POSITIONS)
-        if np.count_nonzero(self._warning) or not np.isfinite(self._state).all():
-            self._raise_diverged()
+        self._batch.step(lanes, nstep=FRAME_SKIP, stage=_POSITIONS)
+        diverged = self._warning[:, :, 1].any(axis=1) | ~np.isfinite(self._state).all(axis=1)
+        if diverged.any():
+            self._state[diverged] = before[diverged]
+            self._batch.forward(diverged, stage=_POSITIONS)
+            self._warning[diverged] = 0
         with np.errstate(all="ignore"):  # of branches that a lane does not take
             obs = self._observe()
             reward, marks = self._rewards.evaluate_state(obs, action.T)
         num_lanes = len(action)
         success = np.broadcast_to(marks["success"], (num_lanes,)).astype(bool)
-        return obs.T, np.broadcast_to(reward, (num_lanes,)), success
+        return obs.T, np.broadcast_to(reward, (num_lanes,)), success, diverged
 
     def _observe(self) -> Float[np.ndarray, "39 B"]:
         obs = np.zeros((OBS_SIZE, len(self._state)))
@@ -211,7 +221,3 @@ class Lanes:
             mujoco.mj_forward(original.model, original.data)
             touching[lane] = original.touching_object(geom)
         return touching
-
-    def _raise_diverged(self) -> None:
-        warned = self._warning[:, :, 1].any(1) | ~np.isfinite(self._state).all(1)
-        raise TrmrlError(f"{self.scene.name}: lane {int(warned.argmax())} diverged")

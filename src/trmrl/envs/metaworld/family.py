@@ -3,13 +3,13 @@
 import difflib
 import functools
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from trmrl.envs.base import HOST, AbstractEnvs, Driver
 from trmrl.envs.finite import draw_rows
@@ -25,6 +25,7 @@ from trmrl.envs.metaworld.splits import (
     scenes_of,
     swap_goals,
 )
+from trmrl.envs.mujoco._batch import check_diverged
 from trmrl.types import (
     Array,
     Continuous,
@@ -46,7 +47,8 @@ Groups = list[tuple[Int[np.ndarray, " N"], Lanes]]  # of each scene: which lanes
 class Episode:
     """A handle on running simulations: stepping changes it in place."""
 
-    groups: Groups = field(default_factory=list)
+    groups: Groups
+    diverged: Bool[np.ndarray, " B"]  # its simulation has: it is stepped no more
     elapsed: int = 0  # steps; the simulation's clock does not begin at zero
 
 
@@ -58,6 +60,8 @@ class MetaWorldEnvs(AbstractEnvs):
     train scenes from the box that those are from. "swapped", in worlds of one scene, has its train
     layouts with goals moved on from object to object: an agent that found the goal by where the
     object lies fails there. `num_threads` None takes every usable core.
+
+    A lane whose simulation diverges terminates as in locomotion (`MujocoEnvs`).
     """
 
     driver: ClassVar[Driver] = HOST
@@ -105,7 +109,7 @@ class MetaWorldEnvs(AbstractEnvs):
         scene, layout = np.asarray(tasks["scene"]), np.asarray(tasks["layout"], np.float64)
         names = scene_names()
         obs = np.empty((len(scene), OBS_SIZE), np.float32)
-        episode = Episode()
+        episode = Episode([], np.zeros(len(scene), bool))
         for number in np.unique(scene):
             loaded = load_scene(names[number])
             which = np.flatnonzero(scene == number)
@@ -115,20 +119,31 @@ class MetaWorldEnvs(AbstractEnvs):
         return episode, obs
 
     def step(self, env_state: Episode, action: Float[Array, "B 4"]) -> tuple[Episode, Outcome]:
-        """Answer one action per lane, clipped to [-1, 1]; no episode ends early."""
+        """Answer one action per lane, clipped to [-1, 1]; an episode takes its whole slot.
+
+        Raises `TrmrlError` on an action that is not a number, and where too many lanes diverge.
+        """
         action = np.asarray(action)
         num_lanes = len(action)
         obs, reward = np.empty((num_lanes, OBS_SIZE), np.float32), np.empty(num_lanes, np.float32)
-        success = np.empty(num_lanes, bool)
+        success, diverged = np.empty(num_lanes, bool), np.empty(num_lanes, bool)
+        running = ~env_state.diverged
         for which, lanes in env_state.groups:
-            obs[which], reward[which], success[which] = lanes.step(action[which])
+            moves = None if running[which].all() else running[which]
+            stepped = lanes.step(action[which], moves)
+            obs[which], reward[which], success[which], diverged[which] = stepped
         env_state.elapsed += 1
+        if diverged.any():
+            env_state.diverged |= diverged
+            check_diverged(self.spec.name, env_state.diverged)
+        ended = env_state.diverged
         outcome = Outcome(
-            reward=reward,
-            terminated=np.zeros(num_lanes, bool),
-            truncated=np.full(num_lanes, env_state.elapsed >= self.spec.horizon),
+            reward=np.where(ended, np.float32(0), reward),
+            terminated=ended.copy(),
+            truncated=~ended & (env_state.elapsed >= self.spec.horizon),
             next_obs=obs,
-            success=success,
+            success=success & ~ended,
+            diverged=diverged,
         )
         return env_state, outcome
 

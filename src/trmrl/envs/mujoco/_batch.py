@@ -22,6 +22,10 @@ from trmrl.types import Array, TrmrlError
 _NO_STAGE = mujoco.mjtStage.mjSTAGE_NONE.value
 _BAD_CTRL = mujoco.mjtWarning.mjWARN_BADCTRL.value
 _MAX_UNUSED = 2  # training and an evaluation beside it
+# Of the lanes of an episode, the share that may diverge (and one lane always may). A few are the
+# simulator's failures. Of more, scores would mean little: an early end spares a lane what is left
+# of a negative reward, so an agent could even learn to break the simulation.
+MAX_DIVERGED = 0.1
 
 Factors = Mapping[str, Float[np.ndarray, "B ..."]]
 
@@ -53,6 +57,19 @@ def usable_cores() -> int:
 def _unused(file: str, num_lanes: int, num_threads: int, scaled: tuple[str, ...]) -> list[Batch]:
     """Simulations of that kind and size that nobody uses; the cache bounds how many kinds wait."""
     return []
+
+
+def check_diverged(name: str, diverged: Bool[np.ndarray, " B"]) -> None:
+    """Raise `TrmrlError` if more than one lane and more than `MAX_DIVERGED` of all have diverged.
+
+    `diverged` is of an episode so far.
+    """
+    total, num_lanes = int(diverged.sum()), len(diverged)
+    if total > max(1, MAX_DIVERGED * num_lanes):
+        raise TrmrlError(
+            f"{name}: {total} of {num_lanes} lanes diverged in one episode, "
+            f"expected at most {MAX_DIVERGED:.0%}"
+        )
 
 
 class Lanes:

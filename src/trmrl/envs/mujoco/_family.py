@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from trmrl.envs.base import HOST, AbstractEnvs, Driver
-from trmrl.envs.mujoco._batch import Factors, Lanes, load_model
+from trmrl.envs.mujoco._batch import Factors, Lanes, check_diverged, load_model
 from trmrl.envs.mujoco.geometry import Figure
 from trmrl.types import (
     Array,
@@ -27,14 +27,8 @@ from trmrl.types import (
     Outcome,
     PRNGKey,
     Task,
-    TrmrlError,
     replace,
 )
-
-# Of the lanes of an episode, the share that may diverge (and one lane always may). A few are the
-# simulator's failures. Of more, scores would mean little: an early end spares a lane what is left
-# of a negative reward, so an agent could even learn to break the simulation.
-MAX_DIVERGED = 0.1
 
 PerLane = Float[np.ndarray, " B"]
 Plane = Float[np.ndarray, "B P"]
@@ -136,8 +130,8 @@ class MujocoEnvs(AbstractEnvs):
     reward 0 and `terminated` True. `num_threads` None takes every usable core.
 
     A lane whose simulation diverges terminates with `Outcome.diverged`, reward 0 and an observation
-    of the state before that step, whatever `spec.ends_early` says. Raises `TrmrlError` when more
-    than one lane and more than `MAX_DIVERGED` of all have diverged in an episode.
+    of the state before that step, whatever `spec.ends_early` says. Raises `TrmrlError` when too
+    many have in an episode (`check_diverged`).
     """
 
     driver: ClassVar[Driver] = HOST
@@ -199,12 +193,7 @@ class MujocoEnvs(AbstractEnvs):
         """End the episode of lanes that have just diverged, or refuse if these are too many."""
         env_state.running[diverged] = False
         env_state.diverged[diverged] = True
-        total, num_lanes = int(env_state.diverged.sum()), len(diverged)
-        if total > max(1, MAX_DIVERGED * num_lanes):
-            raise TrmrlError(
-                f"{self.spec.name}: {total} of {num_lanes} lanes diverged in one episode, "
-                f"expected at most {MAX_DIVERGED:.0%}"
-            )
+        check_diverged(self.spec.name, env_state.diverged)
 
     def change_task(self, env_state: Episode, tasks: Task) -> Episode:
         """Return the handle with other tasks: other rewards, and another model where it is one."""

@@ -17,6 +17,8 @@ FINITE = {
     "point-robot-sparse": {"train": 80, "test": 20},
     "half-cheetah-dir": {"train": 2, "test": 2},
     "half-cheetah-crippled": {"train": 4, "test": 4, "ood": 2},
+    "half-cheetah-dir-sparse": {"train": 2, "test": 2},
+    "multi-stage-rooms": {"train": 48, "test": 48},
     "recipe-room": {"train": 24, "test": 6},
     "ant-dir": {"train": 2, "test": 2},
     "ant-dir-radian": {"train": 2, "test": 2},

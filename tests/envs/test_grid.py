@@ -91,3 +91,39 @@ def test_dark_key_to_door_by_hand():
 def test_starts_of_dark_key_to_door_are_anywhere():
     tasks = make("dark-key-to-door").sample_tasks("test", 4000, key=jax.random.key(0))
     assert len(np.unique(np.asarray(tasks.start), axis=0)) == 81
+
+
+def test_three_rooms_by_hand():
+    """Corners (6, 0), (0, 2) and (8, 2): each pays only after the one before it."""
+    envs = make("multi-stage-rooms")
+    goals = [[6, 0], [0, 2], [8, 2]]
+    way = [UP, RIGHT, DOWN, DOWN, LEFT, LEFT]  # over the third, which does not pay yet
+    to_second = [UP, *[LEFT] * 6, UP]
+    back = [DOWN, *[RIGHT] * 8, UP, STAY]
+    first, obs, reward, column = walk(envs, ([7, 1], goals), way + to_second + back)
+    np.testing.assert_array_equal(first, [0, 0])
+    expected = [-0.1] * 5 + [1.0] + [-0.1] * 7 + [10.0] + [-0.1] * 9 + [100.0, 100.0]
+    np.testing.assert_allclose(reward, expected)
+    np.testing.assert_allclose(obs[13], [-1, 1])
+    assert not column("terminated").any()
+
+
+def test_corridors_have_walls_and_rooms_do_not_show_their_goals():
+    envs = make("multi-stage-rooms")
+    goals = [[8, 0], [12, 0], [6, 0]]
+    actions = [RIGHT, RIGHT, UP, DOWN, UP, LEFT, UP, RIGHT]
+    _, obs, _, _ = walk(envs, ([7, 1], goals), actions)
+    cells = np.round(obs * [7, 1] + [7, 1]).astype(int)
+    np.testing.assert_array_equal(
+        cells, [(8, 1), (9, 1), (9, 1), (9, 1), (9, 1), (8, 1), (8, 2), (8, 2)]
+    )
+
+
+def test_goals_of_three_rooms_are_48():
+    goals = make("multi-stage-rooms").goals("train")
+    first, second, third = np.swapaxes(goals, 0, 1)
+    assert len(np.unique(goals.reshape(48, 6), axis=0)) == 48
+    assert set(np.unique(first[:, 0])) == {6, 8} and (first != third).any(axis=1).all()
+    np.testing.assert_array_equal(second[:, 0] < 7, first[:, 0] < 7)
+    assert set(np.unique(second[:, 0])) == {0, 2, 12, 14}
+    assert set(np.unique(goals[..., 1])) == {0, 2}

@@ -8,7 +8,8 @@ from trmrl.envs import ENVS, make
 
 # Published with one set for both; each says so on its page.
 ONE_SET = {
-    "half-cheetah-dir", "half-cheetah-crippled", "ant-dir", "ant-dir-radian", "grid-navi",
+    "half-cheetah-dir", "half-cheetah-dir-sparse", "half-cheetah-crippled", "ant-dir",
+    "ant-dir-radian", "grid-navi", "multi-stage-rooms",
 }  # fmt: skip
 # Drawn afresh from an interval each time: two draws are hardly ever the same.
 CONTINUOUS = {

@@ -1,10 +1,12 @@
 import functools
+import itertools
 
 import numpy as np
 import pytest
 
 from trmrl.envs import make
 from trmrl.envs.finite import split_rows
+from trmrl.envs.grid import MOVES
 from trmrl.references import reference
 from trmrl.references.navigation import bayes_optimal_grid
 
@@ -86,3 +88,29 @@ def test_treasures_are_best_looked_for_from_the_summit():
     up = -5.0 * 5 - sum(5.5 - distance for distance in (0.4, 0.3, 0.2, 0.1, 0.0))
     assert score["climb-first"].total.max() <= up - 5.0 * 4 + 10.0 * 86
     assert -600 < score["random"].mean < -480
+
+
+def test_the_oracle_of_three_rooms_takes_the_shortest_way():
+    """By breadth first search, on all 48 tasks."""
+    envs = make("multi-stage-rooms")
+    width, height = envs.size
+    free = {(x, y) for x in range(width) for y in range(height)} - set(envs.walls)
+    assert len(free) == 33
+
+    def distance(start, goal):
+        reached, steps = {start}, 0
+        while goal not in reached:
+            near = {(x + dx, y + dy) for x, y in reached for dx, dy in MOVES.tolist()}
+            reached, steps = reached | (near & free), steps + 1
+        return steps
+
+    totals = []
+    for goals in envs.goals("test"):
+        way = [tuple(cell) for cell in ([7, 1], *goals.tolist())]
+        steps = [distance(*pair) for pair in itertools.pairwise(way)]
+        total = 111.0 - 0.1 * (sum(steps) - 3) + 100.0 * (50 - sum(steps))
+        totals.append(total)
+    assert len(totals) == 48
+    score = {s.strategy: s for s in reference("multi-stage-rooms", num_tasks=48)}
+    np.testing.assert_allclose(sorted(score["oracle"].total), sorted(totals), rtol=1e-6)
+    assert envs.spec.ceiling == pytest.approx(np.mean(totals), abs=1.0)

@@ -21,6 +21,7 @@ REFERENCES: dict[str, Measure] = {
     "tabular": tabular.measure,
     "grid": navigation.measure_room,
     "grid-navi": navigation.measure_grid_navi,
+    "multi-stage-rooms": navigation.measure_rooms,
     "point": navigation.measure_point,
     "treasure-hunt": navigation.measure_treasure,
     "manipulation": manipulation.measure,

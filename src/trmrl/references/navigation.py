@@ -20,11 +20,27 @@ _UP, _RIGHT, _DOWN, _LEFT, _STAY = range(5)
 
 
 def walk_to_goal(env_state: RoomState, key: PRNGKey) -> Int[Array, " B"]:
-    """Walk to the goal, or to the key and then the door, by a shortest way; then stay."""
-    last = env_state.room.goal.shape[1] - 1
-    wanted = jnp.where(env_state.key_held, last, 0)
+    """Walk to the goals in their order, by a shortest way; stay on the last."""
+    return _toward(_away(env_state))
+
+
+def walk_through_rooms(env_state: RoomState, key: PRNGKey) -> Int[Array, " B"]:
+    """The same where corridors lead from room to room along y = 1."""
+    away = _away(env_state)
+    is_elsewhere = jnp.abs(away[:, :1]) > 2  # rooms are three cells wide
+    to_corridor = jnp.stack([jnp.zeros_like(away[:, 0]), 1 - env_state.cell[:, 1]], axis=1)
+    leaves = is_elsewhere & (env_state.cell[:, 1:] != 1)
+    return _toward(jnp.where(leaves, to_corridor, away))
+
+
+def _away(env_state: RoomState) -> Int[Array, "B 2"]:
+    """Return how far the next goal is, in cells (x, y)."""
+    wanted = jnp.minimum(env_state.stage, env_state.room.goal.shape[1] - 1)
     goal = jnp.take_along_axis(jnp.asarray(env_state.room.goal), wanted[:, None, None], axis=1)
-    away = goal[:, 0] - env_state.cell
+    return goal[:, 0] - env_state.cell
+
+
+def _toward(away: Int[Array, "B 2"]) -> Int[Array, " B"]:
     along_x = jnp.where(away[:, 0] > 0, _RIGHT, _LEFT)
     along_y = jnp.where(away[:, 1] > 0, _UP, _DOWN)
     action = jnp.where(away[:, 0] != 0, along_x, jnp.where(away[:, 1] != 0, along_y, _STAY))
@@ -126,6 +142,7 @@ def _measure(rules: dict[str, Rule], envs: AbstractEnvs, num_tasks: int, seed: i
 
 
 measure_room = functools.partial(_measure, {"oracle": walk_to_goal})
+measure_rooms = functools.partial(_measure, {"oracle": walk_through_rooms})
 measure_point = functools.partial(_measure, {"oracle": steer_to_goal})
 measure_treasure = functools.partial(
     _measure, {"oracle": steer_to_goal, "climb-first": climb_first, "walk-around": walk_around}

@@ -210,16 +210,20 @@ class Robot:
         ]
 
 
-def _cells(canvas: Canvas, size: int) -> None:
-    canvas.frame((-1.0, -1.0), (size, size + 1.5))
-    for i in range(size + 1):
-        canvas.line([(i - 0.5, -0.5), (i - 0.5, size - 0.5)], FAINT)
-        canvas.line([(-0.5, i - 0.5), (size - 0.5, i - 0.5)], FAINT)
+def _cells(canvas: Canvas, width: int, height: int) -> None:
+    canvas.frame((-1.0, -1.0), (width, height + 1.5))
+    for x in range(width + 1):
+        canvas.line([(x - 0.5, -0.5), (x - 0.5, height - 0.5)], FAINT)
+    for y in range(height + 1):
+        canvas.line([(-0.5, y - 0.5), (width - 0.5, y - 0.5)], FAINT)
 
 
 def paint_grid(canvas: Canvas, session: Session) -> None:
     """Draw a room: its hidden goals in their order (green, then orange), the way, the agent."""
-    _cells(canvas, innermost(session.envs).size)
+    room = innermost(session.envs)
+    _cells(canvas, *room.size)
+    for wall in room.walls:
+        canvas.bar(np.array(wall) - 0.5, np.array(wall) + 0.5, FAINT)
     for number, goal in enumerate(np.asarray(session.task.goal[0])):
         corner = goal - 0.42
         canvas.bar(corner, corner + 0.84, THINGS[number])
@@ -230,7 +234,7 @@ def paint_grid(canvas: Canvas, session: Session) -> None:
 def paint_rules(canvas: Canvas, session: Session) -> None:
     """Draw a room of things: those that lie there by number, and in the agent what it carries."""
     state = session.views[-1]
-    _cells(canvas, ROOM_SIZE)
+    _cells(canvas, ROOM_SIZE, ROOM_SIZE)
     for kind in np.flatnonzero(state.lies):
         canvas.disc(state.place[kind], 0.4, THINGS[kind])
         canvas.write(state.place[kind], str(kind))

@@ -23,10 +23,11 @@ from trmrl.envs.mujoco._family import (
     never_falls,
 )
 from trmrl.envs.mujoco._heading import along, one_of
-from trmrl.types import PRNGKey
+from trmrl.types import PRNGKey, replace
 
 _HEIGHTS = (0.2, 1.0)  # of a torso that has not fallen or jumped, meters
 _GOAL_RADIUS = 3.0  # meters
+_NEAR_GOAL = 0.75  # meters
 
 
 def _observe(lanes: Lanes) -> Float[np.ndarray, "B 27"]:
@@ -79,6 +80,12 @@ def _go_to(tasks: dict[str, np.ndarray], motion: Motion) -> PerLane:
     return -np.abs(motion.place - tasks["goal"]).sum(axis=1) - 0.1 * motion.control_cost()
 
 
+def _find(tasks: dict[str, np.ndarray], motion: Motion) -> PerLane:
+    distance = np.sqrt(((motion.place - tasks["goal"]) ** 2).sum(axis=1))
+    near = np.where(distance <= _NEAR_GOAL, 1.0 - distance, -_NEAR_GOAL)
+    return near - 0.01 * motion.control_cost()
+
+
 def ant_dir(num_threads: int | None = None) -> MujocoEnvs:
     """Run forward or backward, hidden: reward `v . heading - 0.5 * sum(a ** 2) + 1`.
 
@@ -122,3 +129,20 @@ def ant_goal(num_threads: int | None = None) -> MujocoEnvs:
         "ant-goal", _GOAL_ROBOT, "go to a hidden place within 3 m", floor=-509.0, task_size=2
     )
     return MujocoEnvs(spec, _GOAL_ROBOT, _draw_goal, _go_to, num_threads=num_threads)
+
+
+def ant_goal_sparse(num_threads: int | None = None) -> MujocoEnvs:
+    """`ant-goal` that pays only within 0.75 m of the goal; six episodes (HyperX).
+
+    Reward 1 less the distance there, -0.75 elsewhere, and `-0.01 * sum(a ** 2)` (Zintgraf et al.,
+    2021).
+    """
+    spec = locomotion_spec(
+        "ant-goal-sparse",
+        _GOAL_ROBOT,
+        "find a hidden place within 3 m, felt near by; six episodes",
+        floor=-134.0,  # standing still
+        task_size=2,
+    )
+    spec = replace(spec, num_episodes=6)
+    return MujocoEnvs(spec, _GOAL_ROBOT, _draw_goal, _find, num_threads=num_threads)

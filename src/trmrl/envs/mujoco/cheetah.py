@@ -23,10 +23,11 @@ from trmrl.envs.mujoco._family import (
     locomotion_spec,
     mixed_noise,
 )
-from trmrl.types import PRNGKey
+from trmrl.types import PRNGKey, replace
 
 _TORSO = 1  # its number among the bodies
 _CONTROL_COST = 0.05
+_SPARSE_DISTANCE = 5.0  # meters
 _VELOCITIES = {"train": (0.0, 3.0), "test": (0.0, 3.0), "ood": (3.0, 4.0)}  # m/s
 _JOINTS = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")  # as the actions have them
 _TRAIN_JOINTS = ("bthigh", "bfoot", "fthigh", "fshin")
@@ -112,6 +113,11 @@ def _follow(tasks: dict[str, np.ndarray], motion: Motion) -> PerLane:
     return tasks["direction"] * motion.velocity[:, 0] - _cost(motion)
 
 
+def _follow_far(tasks: dict[str, np.ndarray], motion: Motion) -> PerLane:
+    far = np.abs(motion.place[:, 0]) >= _SPARSE_DISTANCE
+    return np.where(far, tasks["direction"] * motion.velocity[:, 0], 0.0) - _cost(motion)
+
+
 def _run(tasks: dict[str, np.ndarray], motion: Motion) -> PerLane:
     del tasks
     return motion.velocity[:, 0] - _cost(motion)
@@ -169,6 +175,23 @@ def half_cheetah_dir(num_threads: int | None = None) -> MujocoEnvs:
         floor=0.0,  # standing still
     )
     return MujocoEnvs(spec, ROBOT, _draw_direction, _follow, num_threads=num_threads)
+
+
+def half_cheetah_dir_sparse(num_threads: int | None = None) -> MujocoEnvs:
+    """`half-cheetah-dir` that pays for velocity only 5 m or more from where x is 0; one episode.
+
+    Nearer it costs control alone (Zintgraf et al., 2021, HyperX).
+    """
+    spec = locomotion_spec(
+        "half-cheetah-dir-sparse",
+        ROBOT,
+        "half-cheetah-dir, velocity paid from 5 m on; one episode",
+        task_size=1,
+        shared_splits=True,
+        floor=0.0,  # standing still
+    )
+    spec = replace(spec, num_episodes=1)
+    return MujocoEnvs(spec, ROBOT, _draw_direction, _follow_far, num_threads=num_threads)
 
 
 def half_cheetah_crippled(num_threads: int | None = None) -> MujocoEnvs:

@@ -86,6 +86,8 @@ CORES = {
     "trial-whole": _small(context="trial", window=0),
     "trial-short": _small(context="trial", window=4),
     "trial-transitions": _small(context="trial", window=4, transitions=True),
+    "trial-rotary": _small(context="trial", window=4, position="rotary"),
+    "window-rotary": _small(context="window", window=3, position="rotary"),
     "window-transitions": _small(context="window", window=3, transitions=True),
     "pre-norm": _small(context="trial", window=0, normalization="pre", initializer="xavier"),
     "post-norm": _small(context="window", window=3, normalization="post", initializer="xavier"),

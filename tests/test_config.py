@@ -256,6 +256,7 @@ def test_fields_added_since_exist_and_are_off():
         kind, name = dotted.split(".")
         defaults[dotted] = {f.name: f.default for f in dataclasses.fields(known[kind])}[name]
     assert defaults.pop("TaskPlan.split") == "train"
+    assert defaults.pop("TransformerConfig.position") == "absolute"
     assert defaults.pop("ELBO.task_coef") == defaults.pop("OptimizerConfig.warmup") == 0
     assert type(defaults.pop("MemoryAgent.readout")).__name__ == "FeatureConfig"
     assert defaults.pop("PPO.replayed").objectives.listed() == ()

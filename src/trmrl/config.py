@@ -25,6 +25,7 @@ ADDED = {
     "OptimizerConfig.warmup",
     "PPO.replayed",
     "TaskPlan.split",
+    "TransformerConfig.position",
 }
 
 

@@ -9,6 +9,7 @@ T, B, D = 9, 3, 4
 START = 4  # lane 1 is emptied before this row
 NAMES = [
     "window", "window-transitions", "trial-whole", "trial-short", "trial-transitions",
+    "trial-rotary", "window-rotary",
     "pre-norm", "post-norm", "gtrxl", "snail",
     "gru", "lstm",
 ]  # fmt: skip

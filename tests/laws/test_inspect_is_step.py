@@ -8,11 +8,12 @@ import pytest
 T, B, D = 7, 3, 4
 NAMES = [
     "window", "window-transitions", "trial-whole", "trial-short", "trial-transitions",
+    "trial-rotary", "window-rotary",
     "pre-norm", "post-norm", "gtrxl", "snail", "gru", "lstm",
 ]  # fmt: skip
 ATTEND = [name for name in NAMES if name not in ("gru", "lstm")]
 REACH = {"window": 3, "window-transitions": 3, "post-norm": 3, "trial-short": 4,
-         "trial-transitions": 4, "gtrxl": 4}  # fmt: skip
+         "trial-transitions": 4, "trial-rotary": 4, "window-rotary": 3, "gtrxl": 4}  # fmt: skip
 START = np.zeros((T, B), bool)
 START[0] = START[4, 1] = True  # lane 1 forgets before its fifth token
 

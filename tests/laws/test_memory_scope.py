@@ -15,6 +15,7 @@ from trmrl.types import replace
 
 NAMES = [
     "window", "window-transitions", "trial-whole", "trial-short", "trial-transitions",
+    "trial-rotary", "window-rotary",
     "gtrxl", "snail", "gru", "lstm",
 ]  # fmt: skip
 K, H, B, WINDOW = 3, 6, 4, 3

@@ -23,6 +23,7 @@ CASES = [
     ("drift", "trial-whole", "episode"),
     ("drift", "trial-short", "trial"),
     ("drift", "trial-transitions", "trial"),
+    ("drift", "trial-rotary", "trial"),
     ("drift", "window-transitions", "episode"),
     ("drift", "gtrxl", "trial"),
     ("drift", "snail", "trial"),

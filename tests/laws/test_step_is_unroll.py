@@ -8,6 +8,7 @@ import pytest
 T, B, D = 11, 5, 4
 NAMES = [
     "window", "window-transitions", "trial-whole", "trial-short", "trial-transitions",
+    "trial-rotary", "window-rotary",
     "pre-norm", "post-norm", "gtrxl", "snail",
     "gru", "lstm",
 ]  # fmt: skip

@@ -36,6 +36,14 @@ def attention(query, keys, values, num_heads):
     return mixed
 
 
+def turned(x, position, num_heads):
+    """Each head's two halves as the parts of complex numbers, which turn by the position."""
+    heads = np.reshape(x, (num_heads, 2, -1))
+    rate = 10000.0 ** (-np.arange(heads.shape[2]) / heads.shape[2])
+    after = (heads[:, 0] + 1j * heads[:, 1]) * np.exp(1j * position * rate)
+    return np.stack([after.real, after.imag], axis=1).reshape(-1)
+
+
 def affine(linear, x):
     y = x @ np.asarray(linear.weight, np.float64)
     return y if linear.bias is None else y + np.asarray(linear.bias, np.float64)
@@ -48,8 +56,10 @@ def normalized(norm, x):
 
 def reference(encoder, tokens, reach=10**9):
     """Every row's last-layer memory; a row attends to the `reach` newest rows up to itself."""
+    is_rotary, width = encoder.position_code == "rotary", encoder.embedding.weight.shape[1]
+    place = lambda x, p: turned(x, p, 2) if is_rotary else x
     rows = [
-        affine(encoder.embedding, token) + wave(p, encoder.embedding.weight.shape[1])
+        affine(encoder.embedding, token) + (0.0 if is_rotary else wave(p, width))
         for p, token in enumerate(np.asarray(tokens, np.float64))
     ]
     for block in encoder.blocks:
@@ -60,8 +70,10 @@ def reference(encoder, tokens, reach=10**9):
         refined = []
         for t, h in enumerate(rows):
             visible = pairs[max(0, t + 1 - reach) : t + 1]
-            keys, values = [k for k, _ in visible], [v for _, v in visible]
-            mixed = attention(affine(block.query, before(0, h)), keys, values, 2)
+            first = max(0, t + 1 - reach)
+            keys = [place(k, first + i) for i, (k, _) in enumerate(visible)]
+            query = place(affine(block.query, before(0, h)), t)
+            mixed = attention(query, keys, [v for _, v in visible], 2)
             h = after(0, h + affine(block.out, mixed))
             inner = np.maximum(affine(block.expand, before(1, h)), 0)
             refined.append(after(1, h + affine(block.contract, inner)))
@@ -87,7 +99,7 @@ def test_encode_is_the_last_row_of_the_full_computation(shake, window):
         np.testing.assert_allclose(found[i], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["window", "post-norm"])
+@pytest.mark.parametrize("name", ["window", "window-rotary", "post-norm"])
 def test_a_window_slides_and_counts_positions_within_itself(shaken_core, name):
     core, tokens = shaken_core(name, D, T), draw(T, 1, D)
     never, always = jnp.zeros((T, 1), bool), jnp.ones((T, 1), bool)
@@ -100,7 +112,8 @@ def test_a_window_slides_and_counts_positions_within_itself(shaken_core, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "reach"), [("trial-whole", T), ("trial-short", 4), ("pre-norm", T)]
+    ("name", "reach"),
+    [("trial-whole", T), ("trial-short", 4), ("trial-rotary", 4), ("pre-norm", T)],
 )
 def test_a_trial_attends_to_its_capacity_and_counts_from_its_start(shaken_core, name, reach):
     core, tokens = shaken_core(name, D, T), draw(T, 1, D)
@@ -109,6 +122,28 @@ def test_a_trial_attends_to_its_capacity_and_counts_from_its_start(shaken_core, 
     expected = reference(core.encoder, tokens[:, 0], reach)
     np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4, atol=1e-5)
     assert core.capacity == reach
+
+
+def test_rotary_positions_tell_distances_alone(shaken_core):
+    """Two layers of four tokens see seven: what was before, and how long, changes nothing."""
+    tokens = draw(40, 1, D)
+
+    def newest(name, tokens):
+        never = jnp.zeros((len(tokens), 1), bool)
+        core = shaken_core(name, D, 40)
+        return jax.jit(lambda *rows: core.unroll(None, *rows)[1])(tokens, never, ~never)[-1]
+
+    late, early = newest("trial-rotary", tokens), newest("trial-rotary", tokens[-7:])
+    np.testing.assert_allclose(late, early, rtol=1e-4, atol=1e-5)
+    late, early = newest("trial-short", tokens), newest("trial-short", tokens[-7:])
+    assert np.abs(late - early).max() > 0.01
+
+
+def test_heads_of_rotary_positions_have_an_even_number_of_features():
+    config = TransformerConfig(width=6, num_heads=2, position="rotary")
+    spec = EnvSpec("world", "test", 1, Continuous(1), 1, 1)
+    assert "3 features to a head" in config.check(spec)
+    assert TransformerConfig(width=6, num_heads=2).check(spec) is None
 
 
 def transitions(tokens):

@@ -22,16 +22,37 @@ from trmrl.types import PRNGKey
 
 Normalization = Literal["none", "pre", "post"]
 Initializer = Literal["t_fixup", "xavier"]
+PositionCode = Literal["absolute", "rotary"]
 
 
 def sinusoid(position: Int[jax.Array, "*axes"], width: int) -> Float[jax.Array, "*axes D"]:
     """Sinusoidal position code (Vaswani et al., 2017): sines at even features, cosines at odd."""
-    rate = np.exp(-np.log(10000.0) * np.arange(0, width, 2, dtype=np.float32) / width)
-    angle = position[..., None].astype(jnp.float32) * jnp.broadcast_to(
-        jnp.asarray(rate, jnp.float32), (*position.shape, len(rate))
-    )
+    angle = _angles(position, width)
     code = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1)
     return code.reshape((*position.shape, -1))[..., :width]
+
+
+def rotate(
+    x: Float[jax.Array, "*axes D"], position: Int[jax.Array, "*axes"], num_heads: int
+) -> Float[jax.Array, "*axes D"]:
+    """Rotary position code (Su et al., 2021) of queries or keys, heads side by side in `D`.
+
+    Feature `i` of a head and the one half a head behind it turn together by an angle proportional
+    to the position: products of queries with keys depend on the distance of the two alone.
+    """
+    heads = x.reshape((*x.shape[:-1], num_heads, -1))
+    first, second = jnp.split(heads, 2, axis=-1)
+    angle = _angles(position, heads.shape[-1])[..., None, :]
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    turned = [first * cos - second * sin, first * sin + second * cos]
+    return jnp.concatenate(turned, axis=-1).reshape(x.shape)
+
+
+def _angles(position: Int[jax.Array, "*axes"], width: int) -> Float[jax.Array, "*axes A"]:
+    """Return the angle at each position for each of `ceil(width / 2)` wavelengths."""
+    rate = np.exp(-np.log(10000.0) * np.arange(0, width, 2, dtype=np.float32) / width)
+    rate = jnp.broadcast_to(jnp.asarray(rate, jnp.float32), (*position.shape, len(rate)))
+    return position[..., None].astype(jnp.float32) * rate
 
 
 class Refinement(NamedTuple):
@@ -56,6 +77,7 @@ class Block(eqx.Module):
     norms: tuple[LayerNorm, LayerNorm] | None
     num_heads: int = eqx.field(static=True)
     normalization: Normalization = eqx.field(static=True)
+    position_code: PositionCode = eqx.field(static=True)
 
     def __init__(
         self,
@@ -64,6 +86,7 @@ class Block(eqx.Module):
         num_heads: int,
         gain: float,
         normalization: Normalization,
+        position_code: PositionCode,
         *,
         key: PRNGKey,
     ):
@@ -84,6 +107,12 @@ class Block(eqx.Module):
         self.norms = None if normalization == "none" else (LayerNorm(width), LayerNorm(width))
         self.num_heads = num_heads
         self.normalization = normalization
+        self.position_code = position_code
+
+    def _place(
+        self, x: Float[jax.Array, "*axes D"], position: Int[jax.Array, "*axes"]
+    ) -> Float[jax.Array, "*axes D"]:
+        return rotate(x, position, self.num_heads) if self.position_code == "rotary" else x
 
     def _before(self, sublayer: int, h: Float[jax.Array, "*axes D"]) -> jax.Array:
         return self.norms[sublayer](h) if self.norms and self.normalization == "pre" else h
@@ -91,19 +120,22 @@ class Block(eqx.Module):
     def _after(self, sublayer: int, h: Float[jax.Array, "*axes D"]) -> jax.Array:
         return self.norms[sublayer](h) if self.norms and self.normalization == "post" else h
 
-    def keys_values(self, h: Float[jax.Array, "*axes D"]) -> tuple[jax.Array, jax.Array]:
+    def keys_values(
+        self, h: Float[jax.Array, "*axes D"], position: Int[jax.Array, "*axes"]
+    ) -> tuple[jax.Array, jax.Array]:
         """Return the keys and values that queries of later rows attend to, `[..., D]` each."""
         key, value = jnp.split(self.key_value(self._before(0, h)), 2, axis=-1)
-        return key, value
+        return self._place(key, position), value
 
     def refine(
         self,
         h: Float[jax.Array, "B Q D"],
         keys_values: tuple[jax.Array, jax.Array],
         mask: Bool[jax.Array, "#B Q S"],
+        position: Int[jax.Array, "B Q"],
     ) -> tuple[Float[jax.Array, "B Q D"], Refinement]:
         """Return the next layer's rows for those in `h`, which attend to `keys_values`; and how."""
-        query = self.query(self._before(0, h))
+        query = self._place(self.query(self._before(0, h)), position)
         mixed, weight = attend(query, *keys_values, mask, self.num_heads)
         read = self.out(mixed)
         h = self._after(0, h + read)
@@ -136,6 +168,7 @@ class Encoder(eqx.Module):
     embedding: Linear
     blocks: tuple[Block, ...]
     norm: LayerNorm | None
+    position_code: PositionCode = eqx.field(static=True)
 
     def __init__(
         self,
@@ -147,12 +180,14 @@ class Encoder(eqx.Module):
         normalization: Normalization,
         initializer: Initializer,
         embedding_gain: float = 1.0,
+        position_code: PositionCode = "absolute",
         *,
         key: PRNGKey,
     ):
         """Initialize by T-Fixup for an encoder of `num_layers`, or by plain Xavier.
 
-        `embedding_gain` multiplies T-Fixup's embedding.
+        `embedding_gain` multiplies T-Fixup's embedding. Positions are added to embeddings, or
+        rotate queries and keys.
         """
         embed_key, *keys = jax.random.split(key, num_layers + 1)
         if initializer == "t_fixup":
@@ -163,16 +198,17 @@ class Encoder(eqx.Module):
             gain, weight = 1.0, xavier(token_size, width, key=embed_key)
         self.embedding = Linear(weight, None)
         self.blocks = tuple(
-            Block(width, hidden, num_heads, gain, normalization, key=k) for k in keys
+            Block(width, hidden, num_heads, gain, normalization, position_code, key=k) for k in keys
         )
+        self.position_code = position_code
         self.norm = LayerNorm(width) if normalization == "pre" else None
 
     def embed(
         self, token: Float[jax.Array, "*axes D"], position: Int[jax.Array, "*axes"]
     ) -> Float[jax.Array, "*axes F"]:
-        """Return `x E + P(position)`."""
+        """Return `x E + P(position)`; without `P` where positions rotate queries and keys."""
         h = self.embedding(token)
-        return h + sinusoid(position, h.shape[-1])
+        return h if self.position_code == "rotary" else h + sinusoid(position, h.shape[-1])
 
     def feature(self, h: Float[jax.Array, "*axes F"]) -> Float[jax.Array, "*axes F"]:
         """Return the features of the last layer's rows, normalized if there is a last LayerNorm."""

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from trmrl.nets import ring
 from trmrl.nets.attention import check_heads
 from trmrl.nets.core import AbstractCore, AbstractCoreConfig, Record, where_lanes
-from trmrl.nets.encoder import Encoder, Initializer, Normalization
+from trmrl.nets.encoder import Encoder, Initializer, Normalization, PositionCode
 from trmrl.settings import field
 from trmrl.types import EnvSpec, PRNGKey
 
@@ -87,12 +87,12 @@ class WindowTransformer(AbstractCore):
         row_of = lambda h: jnp.take_along_axis(h, newest[:, None, None], axis=1)
         embedding, layers = row_of(h)[:, 0], []
         for block in self.encoder.blocks[:-1]:
-            keys_values = block.keys_values(h)
-            h, how = block.refine(h, keys_values, causal)
+            keys_values = block.keys_values(h, positions)
+            h, how = block.refine(h, keys_values, causal, positions)
             layers.append(block.layer(h, how, keys_values[1], age, newest))
         last = self.encoder.blocks[-1]
-        keys_values = last.keys_values(h)
-        h, how = last.refine(row_of(h), keys_values, (age >= 0)[:, None])
+        keys_values = last.keys_values(h, positions)
+        h, how = last.refine(row_of(h), keys_values, (age >= 0)[:, None], newest[:, None])
         layers.append(last.layer(h, how, keys_values[1], age, jnp.zeros_like(newest)))
         return self.encoder.feature(h[:, 0]), Record(embedding, tuple(layers))
 
@@ -169,13 +169,13 @@ class TrialTransformer(AbstractCore):
         if memory.token is not None:
             newest = ring.write(memory.token, token, now)
             token = _join(token, memory.token[:, 0], now > 0)
-        embedding = self.encoder.embed(token, now)
+        embedding, position = self.encoder.embed(token, now), now[:, None]
         h, keys, values, layers = embedding[:, None], [], [], []
         for i, block in enumerate(self.encoder.blocks):
-            key, value = block.keys_values(h)
+            key, value = block.keys_values(h, position)
             keys.append(ring.write(memory.key[i], key[:, 0], now))
             values.append(ring.write(memory.value[i], value[:, 0], now))
-            h, how = block.refine(h, (keys[-1], values[-1]), (age >= 0)[:, None])
+            h, how = block.refine(h, (keys[-1], values[-1]), (age >= 0)[:, None], position)
             layers.append(block.layer(h, how, values[-1], age, jnp.zeros_like(now)))
         memory = TrialMemory(tuple(keys), tuple(values), newest, now + 1)
         return memory, self.encoder.feature(h[:, 0]), Record(embedding, tuple(layers))
@@ -199,13 +199,13 @@ class TrialTransformer(AbstractCore):
         h = self.encoder.embed(rows, chunk.position)
         keys, values = [], []
         for i, block in enumerate(self.encoder.blocks):
-            key, value = block.keys_values(h)
+            key, value = block.keys_values(h, chunk.position)
             keys.append(chunk.roll(before.key[i], key))
             values.append(chunk.roll(before.value[i], value))
             if memory is not None:
                 key = jnp.concatenate([chunk.unroll(memory.key[i]), key], axis=1)
                 value = jnp.concatenate([chunk.unroll(memory.value[i]), value], axis=1)
-            h, _ = block.refine(h, (key, value), mask)
+            h, _ = block.refine(h, (key, value), mask, chunk.position)
         after = TrialMemory(tuple(keys), tuple(values), newest, chunk.length)
         return after, chunk.scatter(self.encoder.feature(h))
 
@@ -237,13 +237,22 @@ class TransformerConfig(AbstractCoreConfig):
         1.0, low=0
     )  # factor on T-Fixup's embedding: published 1, or sqrt(width)
     transitions: bool = False  # embed each token beside the one before it; published: alone
+    # "absolute": a code of the position is added to each embedding (as published). "rotary":
+    # queries and keys are rotated by it, so that attention reads how far back a token is.
+    position: PositionCode = "absolute"
 
     def check(self, spec: EnvSpec) -> str | None:
         """Return a complaint where an empty window is encoded, or heads do not divide the width."""
         del spec
         if self.context == "window" and self.window < 1:
             return 'window is 0, expected 1 or more in context "window"'
-        return check_heads(self.width, self.num_heads)
+        complaint = check_heads(self.width, self.num_heads)
+        if complaint is None and self.position == "rotary" and self.width // self.num_heads % 2:
+            return (
+                f"num_heads is {self.num_heads}, which leaves {self.width // self.num_heads} "
+                'features to a head, expected an even number with position "rotary"'
+            )
+        return complaint
 
     def build(self, token_size: int, trial_length: int, *, key: PRNGKey) -> AbstractCore:
         """Return a core with fresh weights."""
@@ -256,6 +265,7 @@ class TransformerConfig(AbstractCoreConfig):
             self.normalization,
             self.initializer,
             self.embedding_gain,
+            self.position,
             key=key,
         )
         if self.context == "window":

@@ -8,7 +8,8 @@ from trmrl.envs import make
 from trmrl.envs.finite import split_rows
 from trmrl.envs.grid import MOVES
 from trmrl.references import reference
-from trmrl.references.navigation import bayes_optimal_grid
+from trmrl.references.navigation import bayes_optimal_episode, bayes_optimal_grid
+from trmrl.types import replace
 
 
 def expectimax(size, horizon, num_episodes):
@@ -114,3 +115,34 @@ def test_the_oracle_of_three_rooms_takes_the_shortest_way():
     score = {s.strategy: s for s in reference("multi-stage-rooms", num_tasks=48)}
     np.testing.assert_allclose(sorted(score["oracle"].total), sorted(totals), rtol=1e-6)
     assert envs.spec.ceiling == pytest.approx(np.mean(totals), abs=1.0)
+
+
+@pytest.mark.parametrize("horizon", [3, 6])
+def test_bayes_optimal_of_an_episode_is_what_the_larger_program_finds(horizon):
+    navi = make("grid-navi")
+    every = np.stack(np.divmod(np.arange(9), 3), axis=1)
+    goals = lambda split: every[(every > 1).any(axis=1)][:, None]
+    envs = replace(navi, size=(3, 3), goals=goals, spec=replace(navi.spec, horizon=horizon))
+    expected = bayes_optimal_grid(3, horizon, 1)
+    assert bayes_optimal_episode(envs) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("horizon", "best"),
+    [
+        (1, -0.1),
+        (2, -0.1 + 0.25 * 1.0 - 0.75 * 0.1),  # one corner in two steps
+        (3, -0.1 + 0.25 * 2.0 - 0.75 * 0.2),  # and stay there if it is the one
+        # Two steps on from the wrong corner is the next: one of the three that are left.
+        (4, -0.1 + 0.25 * 3.0 + 0.75 * (-0.1 - 0.1 + 1.0 / 3.0 - 0.1 * 2.0 / 3.0)),
+    ],
+)
+def test_bayes_optimal_of_three_rooms_by_hand(horizon, best):
+    envs = make("multi-stage-rooms")
+    envs = replace(envs, spec=replace(envs.spec, horizon=horizon))
+    assert bayes_optimal_episode(envs) == pytest.approx(best, abs=1e-6)
+
+
+def test_who_must_look_for_three_goals_earns_less_than_who_knows_them():
+    envs = make("multi-stage-rooms")
+    assert 2_500 < bayes_optimal_episode(envs) < envs.spec.ceiling

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from trmrl.envs.base import AbstractEnvs
-from trmrl.envs.grid import RoomState
+from trmrl.envs.grid import MOVES, Grid, Room, RoomState
 from trmrl.envs.point import STEP, PointState
 from trmrl.envs.treasure import REACH
 from trmrl.references._base import Earned, Earning, draw_tasks
@@ -17,6 +18,7 @@ from trmrl.references._play import Rule, play_trials, random_play
 from trmrl.types import Array, PRNGKey
 
 _UP, _RIGHT, _DOWN, _LEFT, _STAY = range(5)
+_MOST_ANSWERS = 4  # of a room to a step: each goal's reward, and nothing
 
 
 def walk_to_goal(env_state: RoomState, key: PRNGKey) -> Int[Array, " B"]:
@@ -133,6 +135,74 @@ def _is_near(cell: tuple[int, int], other: tuple[int, int]) -> bool:
     return abs(cell[0] - other[0]) + abs(cell[1] - other[1]) <= 1
 
 
+def bayes_optimal_episode(envs: Grid) -> float:
+    """Return the greatest expected return of one episode of rooms that have few tasks.
+
+    Dynamic programming over every cell, stage and belief that an episode can come to. A belief is
+    the set of test tasks that explain all rewards so far, all equally likely.
+    """
+    tasks, actions = envs.goals("test"), np.arange(len(MOVES))
+    reward, stage, moved = _tables(envs, tasks)
+
+    def answers(cell: int, reached: int, belief: frozenset[int], action: int):
+        """Yield each answer's chance, its reward, and what is known then."""
+        to = int(moved[cell, action])
+        explained: dict[tuple[float, int], set[int]] = {}
+        for task in belief:
+            answer = float(reward[task, to, reached]), int(stage[task, to, reached])
+            explained.setdefault(answer, set()).add(task)
+        for (paid, now), rest in explained.items():
+            yield len(rest) / len(belief), paid, (to, now, frozenset(rest))
+
+    first = _number(envs, envs.start), 0, frozenset(range(len(tasks)))
+    index, known = {first: 0}, [first]
+    chance, paid, after = ([], [], [])
+    for state in known:  # grows while it is gone through
+        found = [list(answers(*state, action)) for action in actions.tolist()]
+        for _, _, then in (answer for one in found for answer in one):
+            if then not in index:
+                index[then] = len(known)
+                known.append(then)
+        padded = [one + [(0.0, 0.0, first)] * (_MOST_ANSWERS - len(one)) for one in found]
+        chance.append([[answer[0] for answer in one] for one in padded])
+        paid.append([[answer[1] for answer in one] for one in padded])
+        after.append([[index[answer[2]] for answer in one] for one in padded])
+    chance, paid, after = np.array(chance), np.array(paid), np.array(after)
+    worth = np.zeros(len(known))
+    for _ in range(envs.spec.horizon):
+        worth = (chance * (paid + worth[after])).sum(axis=2).max(axis=1)
+    return float(worth[0])
+
+
+def _tables(envs: Grid, tasks: Int[np.ndarray, "R G 2"]) -> tuple[np.ndarray, ...]:
+    """Return reward and next stage of entering each cell, `[R, C, G + 1]`; where moves lead."""
+    width, height = envs.size
+    num_tasks, num_goals = tasks.shape[:2]
+    place = np.stack(np.divmod(np.arange(width * height), height), axis=1)
+    task, cell, stage = (
+        axis.reshape(-1)
+        for axis in np.meshgrid(
+            np.arange(num_tasks), np.arange(len(place)), np.arange(num_goals + 1), indexing="ij"
+        )
+    )
+    room = Room(jnp.asarray(place[cell]), jnp.asarray(tasks[task]))
+    clock = jnp.int32(0)
+    entered = RoomState(room, jnp.asarray(place[cell]), jnp.asarray(stage, jnp.int32), clock)
+    reward, after, _ = envs.enter(entered)
+    shape = num_tasks, len(place), num_goals + 1
+    start = np.repeat(place, len(MOVES), axis=0)
+    nowhere = Room(jnp.asarray(start), jnp.full((len(start), num_goals, 2), -1))
+    state = RoomState(nowhere, jnp.asarray(start), jnp.zeros(len(start), jnp.int32), clock)
+    action = jnp.asarray(np.tile(np.arange(len(MOVES), dtype=np.int32), len(place)))
+    moved = np.asarray(envs.step(state, action)[0].cell) @ np.array([height, 1])
+    reward, after = (np.asarray(x).reshape(shape) for x in (reward, after))
+    return reward, after, moved.reshape((-1, len(MOVES)))
+
+
+def _number(envs: Grid, cell: Any) -> int:
+    return cell[0] * envs.size[1] + cell[1]
+
+
 def _measure(rules: dict[str, Rule], envs: AbstractEnvs, num_tasks: int, seed: int) -> Earned:
     """Return what random play earns, and some rules."""
     tasks, _ = draw_tasks(envs, num_tasks, seed)
@@ -142,7 +212,6 @@ def _measure(rules: dict[str, Rule], envs: AbstractEnvs, num_tasks: int, seed: i
 
 
 measure_room = functools.partial(_measure, {"oracle": walk_to_goal})
-measure_rooms = functools.partial(_measure, {"oracle": walk_through_rooms})
 measure_point = functools.partial(_measure, {"oracle": steer_to_goal})
 measure_treasure = functools.partial(
     _measure, {"oracle": steer_to_goal, "climb-first": climb_first, "walk-around": walk_around}
@@ -155,3 +224,9 @@ def measure_grid_navi(envs: AbstractEnvs, num_tasks: int, seed: int) -> Earned:
     best = bayes_optimal_grid(5, spec.horizon, spec.num_episodes)
     earned = measure_room(envs, num_tasks, seed)
     return earned | {"bayes-optimal": Earning(np.array([best]))}
+
+
+def measure_rooms(envs: Grid, num_tasks: int, seed: int) -> Earned:
+    """Return the same for rooms that corridors join."""
+    earned = _measure({"oracle": walk_through_rooms}, envs, num_tasks, seed)
+    return earned | {"bayes-optimal": Earning(np.array([bayes_optimal_episode(envs)]))}

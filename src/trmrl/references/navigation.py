@@ -21,6 +21,9 @@ _UP, _RIGHT, _DOWN, _LEFT, _STAY = range(5)
 _MOST_ANSWERS = 4  # of a room to a step: each goal's reward, and nothing
 
 
+State = tuple[int, int, frozenset[int]]  # cell, stage, and the tasks that it may be
+
+
 def walk_to_goal(env_state: RoomState, key: PRNGKey) -> Int[Array, " B"]:
     """Walk to the goals in their order, by a shortest way; stay on the last."""
     return _toward(_away(env_state))
@@ -141,66 +144,75 @@ def bayes_optimal_episode(envs: Grid) -> float:
     Dynamic programming over every cell, stage and belief that an episode can come to. A belief is
     the set of test tasks that explain all rewards so far, all equally likely.
     """
-    tasks, actions = envs.goals("test"), np.arange(len(MOVES))
-    reward, stage, moved = _tables(envs, tasks)
+    tasks, moved = envs.goals("test"), _moves(envs)
+    reward, stage = _entries(envs, tasks)
 
-    def answers(cell: int, reached: int, belief: frozenset[int], action: int):
-        """Yield each answer's chance, its reward, and what is known then."""
-        to = int(moved[cell, action])
+    def step(state: State, action: int) -> list[tuple[float, float, State]]:
+        """Return what a step may bring: the chance of each reward, it, and the state then."""
+        _, reached, belief = state
+        to = int(moved[state[0], action])
         explained: dict[tuple[float, int], set[int]] = {}
         for task in belief:
             answer = float(reward[task, to, reached]), int(stage[task, to, reached])
             explained.setdefault(answer, set()).add(task)
-        for (paid, now), rest in explained.items():
-            yield len(rest) / len(belief), paid, (to, now, frozenset(rest))
+        return [
+            (len(rest) / len(belief), paid, (to, now, frozenset(rest)))
+            for (paid, now), rest in explained.items()
+        ]
 
-    first = _number(envs, envs.start), 0, frozenset(range(len(tasks)))
-    index, known = {first: 0}, [first]
-    chance, paid, after = ([], [], [])
-    for state in known:  # grows while it is gone through
-        found = [list(answers(*state, action)) for action in actions.tolist()]
-        for _, _, then in (answer for one in found for answer in one):
-            if then not in index:
-                index[then] = len(known)
-                known.append(then)
-        padded = [one + [(0.0, 0.0, first)] * (_MOST_ANSWERS - len(one)) for one in found]
-        chance.append([[answer[0] for answer in one] for one in padded])
-        paid.append([[answer[1] for answer in one] for one in padded])
-        after.append([[index[answer[2]] for answer in one] for one in padded])
-    chance, paid, after = np.array(chance), np.array(paid), np.array(after)
-    worth = np.zeros(len(known))
+    assert envs.start is not None
+    first: State = _number(envs, *envs.start), 0, frozenset(range(len(tasks)))
+    states: list[State] = [first]
+    index: dict[State, int] = {first: 0}
+    rows = []
+    for state in states:  # grows while it is gone through
+        brought = [step(state, action) for action in range(len(MOVES))]
+        for _, _, after in (answer for answers in brought for answer in answers):
+            if after not in index:
+                index[after] = len(states)
+                states.append(after)
+        none = (0.0, 0.0, first)
+        padded = [answers + [none] * (_MOST_ANSWERS - len(answers)) for answers in brought]
+        rows.append([[(p, r, index[after]) for p, r, after in answers] for answers in padded])
+    chance, paid, after = np.moveaxis(np.array(rows), 3, 0)  # [S, A, answers] each
+    worth = np.zeros(len(states))
     for _ in range(envs.spec.horizon):
-        worth = (chance * (paid + worth[after])).sum(axis=2).max(axis=1)
+        worth = (chance * (paid + worth[after.astype(int)])).sum(axis=2).max(axis=1)
     return float(worth[0])
 
 
-def _tables(envs: Grid, tasks: Int[np.ndarray, "R G 2"]) -> tuple[np.ndarray, ...]:
-    """Return reward and next stage of entering each cell, `[R, C, G + 1]`; where moves lead."""
+def _number(envs: Grid, x: Any, y: Any) -> Any:
+    return x * envs.size[1] + y
+
+
+def _places(envs: Grid) -> Int[np.ndarray, "C 2"]:
+    """Return every cell (x, y), in the order of their numbers."""
     width, height = envs.size
-    num_tasks, num_goals = tasks.shape[:2]
-    place = np.stack(np.divmod(np.arange(width * height), height), axis=1)
-    task, cell, stage = (
-        axis.reshape(-1)
-        for axis in np.meshgrid(
-            np.arange(num_tasks), np.arange(len(place)), np.arange(num_goals + 1), indexing="ij"
-        )
-    )
-    room = Room(jnp.asarray(place[cell]), jnp.asarray(tasks[task]))
-    clock = jnp.int32(0)
-    entered = RoomState(room, jnp.asarray(place[cell]), jnp.asarray(stage, jnp.int32), clock)
+    return np.stack(np.divmod(np.arange(width * height), height), axis=1)
+
+
+def _moves(envs: Grid) -> Int[np.ndarray, "C A"]:
+    """Return the number of the cell to which each action leads from each cell."""
+    cell = jnp.asarray(np.repeat(_places(envs), len(MOVES), axis=0))
+    action = jnp.asarray(np.tile(np.arange(len(MOVES), dtype=np.int32), len(_places(envs))))
+    nowhere = Room(cell, jnp.full((len(cell), envs.goals("test").shape[1], 2), -1))
+    state = RoomState(nowhere, cell, jnp.zeros(len(cell), jnp.int32), jnp.int32(0))
+    after = np.asarray(envs.step(state, action)[0].cell)
+    return _number(envs, after[:, 0], after[:, 1]).reshape((-1, len(MOVES)))
+
+
+def _entries(
+    envs: Grid, tasks: Int[np.ndarray, "R G 2"]
+) -> tuple[Float[np.ndarray, "R C S"], Int[np.ndarray, "R C S"]]:
+    """Return the reward of entering each cell of each task in each stage, and the stage then."""
+    place, num_stages = _places(envs), tasks.shape[1] + 1
+    shape = len(tasks), len(place), num_stages
+    task, cell, stage = (axis.reshape(-1) for axis in np.indices(shape))
+    at = jnp.asarray(place[cell])
+    room = Room(at, jnp.asarray(tasks[task]))
+    entered = RoomState(room, at, jnp.asarray(stage, jnp.int32), jnp.int32(0))
     reward, after, _ = envs.enter(entered)
-    shape = num_tasks, len(place), num_goals + 1
-    start = np.repeat(place, len(MOVES), axis=0)
-    nowhere = Room(jnp.asarray(start), jnp.full((len(start), num_goals, 2), -1))
-    state = RoomState(nowhere, jnp.asarray(start), jnp.zeros(len(start), jnp.int32), clock)
-    action = jnp.asarray(np.tile(np.arange(len(MOVES), dtype=np.int32), len(place)))
-    moved = np.asarray(envs.step(state, action)[0].cell) @ np.array([height, 1])
-    reward, after = (np.asarray(x).reshape(shape) for x in (reward, after))
-    return reward, after, moved.reshape((-1, len(MOVES)))
-
-
-def _number(envs: Grid, cell: Any) -> int:
-    return cell[0] * envs.size[1] + cell[1]
+    return np.asarray(reward).reshape(shape), np.asarray(after).reshape(shape)
 
 
 def _measure(rules: dict[str, Rule], envs: AbstractEnvs, num_tasks: int, seed: int) -> Earned:
@@ -226,7 +238,7 @@ def measure_grid_navi(envs: AbstractEnvs, num_tasks: int, seed: int) -> Earned:
     return earned | {"bayes-optimal": Earning(np.array([best]))}
 
 
-def measure_rooms(envs: Grid, num_tasks: int, seed: int) -> Earned:
+def measure_rooms(envs: Any, num_tasks: int, seed: int) -> Earned:
     """Return the same for rooms that corridors join."""
     earned = _measure({"oracle": walk_through_rooms}, envs, num_tasks, seed)
     return earned | {"bayes-optimal": Earning(np.array([bayes_optimal_episode(envs)]))}

@@ -12,7 +12,7 @@ from trmrl.types import PRNGKey, Trajectory, replace
 
 def decodes_tasks(objectives: tuple[AbstractObjective, ...]) -> bool:
     """Return whether an objective compares with the task's own numbers."""
-    return any(getattr(objective, "task_coef", 0.0) for objective in objectives)
+    return any(objective.reads_task() for objective in objectives)
 
 
 def gather(

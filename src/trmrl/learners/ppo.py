@@ -166,8 +166,8 @@ class PPO(AbstractSettings):
 
     def _bonus_coefs(self) -> dict[str, float]:
         """Return the weight of every bonus that is paid, by its objective's name."""
-        coefs = {type(term).__name__: getattr(term, "bonus_coef", 0.0) for term in self.listed()}
-        return {name: coef for name, coef in coefs.items() if coef}
+        weights = {type(term).__name__: term.bonus_weight() for term in self.listed()}
+        return {name: weight for name, weight in weights.items() if weight}
 
     def update(
         self, learner: Learner, trial: Trial, *, env_steps: Float[jax.Array, ""], key: PRNGKey

@@ -81,17 +81,24 @@ class AbstractObjective(AbstractSettings):
     def targets(self, model: Model, rows: Trajectory, *, key: PRNGKey) -> PyTree:
         """Return what its loss compares with, and any noise it needs, leaves `[T, B, ...]`.
 
-        `rows` are what the agent had. One that compares with the task itself has a field
-        `task_coef`, and finds the task's numbers in `Chunks.task`.
+        `rows` are what the agent had. The task's own numbers are in `Chunks.task` (`reads_task`).
         """
         del model, rows, key
+
+    def reads_task(self) -> bool:
+        """Return whether its loss compares with the task's own numbers."""
+        return False
+
+    def bonus_weight(self) -> float:
+        """Return what its bonus counts beside rewards; 0 if it has none."""
+        return 0.0
 
     def bonus(
         self, network: Network, reading: Reading, chunks: Chunks
     ) -> Float[jax.Array, "T M"] | None:
         """Return what training pays each row beside its reward, in any unit; None if nothing.
 
-        Only credit knows of it: it is in no token, no target and no score. A subclass that pays
-        has a field `bonus_coef`.
+        Credit alone has it: it is in no token, no target and no score. It is asked for where
+        `bonus_weight` is not 0.
         """
         del network, reading, chunks

@@ -124,6 +124,14 @@ class ELBO(AbstractObjective):
             "belief_std": jnp.exp(mean(belief.log_std.mean(axis=-1), chunks.valid)),
         }
 
+    def reads_task(self) -> bool:
+        """Return whether the belief has to explain the task's own numbers."""
+        return self.task_coef > 0
+
+    def bonus_weight(self) -> float:
+        """Return what the belief's error counts as a bonus."""
+        return self.bonus_coef
+
     def bonus(self, network: Network, reading: Reading, chunks: Chunks) -> Float[jax.Array, "T M"]:
         """Return each step's error under the mean of the belief that has just taken it in.
 

@@ -84,6 +84,10 @@ class Novelty(AbstractObjective):
         loss = mean(self.bonus(network, reading, chunks), chunks.valid)
         return loss, {"novelty": loss}
 
+    def bonus_weight(self) -> float:
+        """Return what novelty counts as a bonus."""
+        return self.bonus_coef
+
     def bonus(self, network: Network, reading: Reading, chunks: Chunks) -> Float[jax.Array, "T M"]:
         """Return the squared distance of the two networks at each row."""
         distillation: Distillation = network.heads[type(self).__name__]

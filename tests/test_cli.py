@@ -449,6 +449,7 @@ def test_envs_fits_80_columns_and_lists_the_menu(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert {line.split()[0] for line in lines if line and not line.startswith(" ")} >= set(ENVS)
+    assert any(line.startswith("multi-stage-rooms") and line.endswith(" 3376") for line in lines)
     (cheetah,) = [line for line in lines if line.startswith("half-cheetah-vel ")]
     assert cheetah.split() == ["half-cheetah-vel", "2", "x", "200", "20", "6", "continuous"] + [
         "train,test,ood", "-300", "-15"

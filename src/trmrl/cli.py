@@ -359,12 +359,7 @@ def _envs(args: list[str]) -> None:
 
     line = "{:24} {:>7} {:>3} {:13} {:14} {:>6} {:>7}".format
     _print(line("env", "K x H", "obs", "action", "splits", "floor", "ceiling"))
-
-    def number(value: float | None) -> str:
-        if value is None:
-            return ""
-        return f"{value:.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
-
+    number = lambda value: "" if value is None else f"{round(value, 3):g}"
     for name in ENVS:
         spec = make(name).spec
         space = f"{spec.action_space.size} {type(spec.action_space).__name__.lower()}"

@@ -104,9 +104,10 @@ class Grid(AbstractEnvs):
         return env_state.cell
 
 
-def cells(size: int) -> Int[np.ndarray, "C 2"]:
-    """Return every cell of a room, (x, y)."""
-    return np.stack(np.divmod(np.arange(size * size), size), axis=1).astype(np.int32)
+def cells(width: int, height: int = 0) -> Int[np.ndarray, "C 2"]:
+    """Return every cell of a room, (x, y), along y first; it is square without a height."""
+    height = height or width
+    return np.stack(np.divmod(np.arange(width * height), height), axis=1).astype(np.int32)
 
 
 def cells_after(size: int) -> Int[np.ndarray, "C A 2"]:

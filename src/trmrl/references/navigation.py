@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from trmrl.envs.base import AbstractEnvs
-from trmrl.envs.grid import MOVES, Grid, Room, RoomState
+from trmrl.envs.grid import MOVES, Grid, Room, RoomState, cells
 from trmrl.envs.point import STEP, PointState
 from trmrl.envs.treasure import REACH
 from trmrl.references._base import Earned, Earning, draw_tasks
@@ -19,7 +19,6 @@ from trmrl.types import Array, PRNGKey
 
 _UP, _RIGHT, _DOWN, _LEFT, _STAY = range(5)
 _MOST_ANSWERS = 4  # of a room to a step: each goal's reward, and nothing
-
 
 State = tuple[int, int, frozenset[int]]  # cell, stage, and the tasks that it may be
 
@@ -92,25 +91,25 @@ def bayes_optimal_grid(
     belief]` is the worth of stepping onto a cell there. Cells count along y first; a belief is
     that before the step, and the array is written again after the call.
     """
-    cells = [(x, y) for x in range(size) for y in range(size)]
-    goals = [cell for cell in cells if max(cell) > 1]
+    places = [(x, y) for x in range(size) for y in range(size)]
+    goals = [cell for cell in places if max(cell) > 1]
     bit = {cell: 1 << i for i, cell in enumerate(goals)}
     candidates = np.zeros(1 << len(goals), np.float32)
     for one in bit.values():
         candidates.reshape(-1, 2, one)[:, 1] += 1.0
-    index = {cell: i for i, cell in enumerate(cells)}
-    worth = np.zeros((len(cells), len(candidates)), np.float32)
+    index = {cell: i for i, cell in enumerate(places)}
+    worth = np.zeros((len(places), len(candidates)), np.float32)
     for episode in range(num_episodes, 0, -1):
         worth[:] = worth[index[(0, 0)]].copy()  # wherever an episode ends, the next begins at start
         for step in range(horizon, 0, -1):
             arrive = np.empty_like(worth)
-            for cell in cells:
+            for cell in places:
                 after = (num_episodes - episode) * _found(sum(cell), horizon)
                 found = horizon - step + 1 + after
                 _arrive(arrive[index[cell]], worth[index[cell]], candidates, bit.get(cell), found)
             visit((episode - 1) * horizon + step - 1, arrive)
-            for cell in cells:
-                near = [index[other] for other in cells if _is_near(cell, other)]
+            for cell in places:
+                near = [index[other] for other in places if _is_near(cell, other)]
                 np.maximum.reduce(arrive[near], axis=0, out=worth[index[cell]])
     return float(worth[index[(0, 0)], -1]) / len(goals)
 
@@ -185,16 +184,11 @@ def _number(envs: Grid, x: Any, y: Any) -> Any:
     return x * envs.size[1] + y
 
 
-def _places(envs: Grid) -> Int[np.ndarray, "C 2"]:
-    """Return every cell (x, y), in the order of their numbers."""
-    width, height = envs.size
-    return np.stack(np.divmod(np.arange(width * height), height), axis=1)
-
-
 def _moves(envs: Grid) -> Int[np.ndarray, "C A"]:
     """Return the number of the cell to which each action leads from each cell."""
-    cell = jnp.asarray(np.repeat(_places(envs), len(MOVES), axis=0))
-    action = jnp.asarray(np.tile(np.arange(len(MOVES), dtype=np.int32), len(_places(envs))))
+    every = cells(*envs.size)
+    cell = jnp.asarray(np.repeat(every, len(MOVES), axis=0))
+    action = jnp.asarray(np.tile(np.arange(len(MOVES), dtype=np.int32), len(every)))
     nowhere = Room(cell, jnp.full((len(cell), envs.goals("test").shape[1], 2), -1))
     state = RoomState(nowhere, cell, jnp.zeros(len(cell), jnp.int32), jnp.int32(0))
     after = np.asarray(envs.step(state, action)[0].cell)
@@ -205,7 +199,7 @@ def _entries(
     envs: Grid, tasks: Int[np.ndarray, "R G 2"]
 ) -> tuple[Float[np.ndarray, "R C S"], Int[np.ndarray, "R C S"]]:
     """Return the reward of entering each cell of each task in each stage, and the stage then."""
-    place, num_stages = _places(envs), tasks.shape[1] + 1
+    place, num_stages = cells(*envs.size), tasks.shape[1] + 1
     shape = len(tasks), len(place), num_stages
     task, cell, stage = (axis.reshape(-1) for axis in np.indices(shape))
     at = jnp.asarray(place[cell])

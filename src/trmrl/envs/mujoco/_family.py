@@ -80,15 +80,17 @@ class Robot:
     computed: tuple[str, ...] = ()
 
 
-def locomotion_spec(name: str, robot: Robot, summary: str, **fields: Any) -> EnvSpec:
-    """Return the spec of a robot's worlds: 2 episodes of 200 steps; `fields` as in `EnvSpec`."""
+def locomotion_spec(
+    name: str, robot: Robot, summary: str, num_episodes: int = 2, **fields: Any
+) -> EnvSpec:
+    """Return the spec of a robot's worlds: episodes of 200 steps; `fields` as in `EnvSpec`."""
     return EnvSpec(
         name=name,
         family="locomotion",
         obs_size=robot.obs_size,
         action_space=Continuous(robot.num_actions),
         horizon=200,
-        num_episodes=2,
+        num_episodes=num_episodes,
         ends_early=robot.healthy is not never_falls,
         summary=summary,
         **fields,

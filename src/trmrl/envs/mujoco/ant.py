@@ -23,7 +23,7 @@ from trmrl.envs.mujoco._family import (
     never_falls,
 )
 from trmrl.envs.mujoco._heading import along, one_of
-from trmrl.types import PRNGKey, replace
+from trmrl.types import PRNGKey
 
 _HEIGHTS = (0.2, 1.0)  # of a torso that has not fallen or jumped, meters
 _GOAL_RADIUS = 3.0  # meters
@@ -141,8 +141,8 @@ def ant_goal_sparse(num_threads: int | None = None) -> MujocoEnvs:
         "ant-goal-sparse",
         _GOAL_ROBOT,
         "find a hidden place within 3 m, felt near by; six episodes",
+        num_episodes=6,
         floor=-134.0,  # standing still
         task_size=2,
     )
-    spec = replace(spec, num_episodes=6)
     return MujocoEnvs(spec, _GOAL_ROBOT, _draw_goal, _find, num_threads=num_threads)

@@ -23,7 +23,7 @@ from trmrl.envs.mujoco._family import (
     locomotion_spec,
     mixed_noise,
 )
-from trmrl.types import PRNGKey, replace
+from trmrl.types import PRNGKey
 
 _TORSO = 1  # its number among the bodies
 _CONTROL_COST = 0.05
@@ -186,11 +186,11 @@ def half_cheetah_dir_sparse(num_threads: int | None = None) -> MujocoEnvs:
         "half-cheetah-dir-sparse",
         ROBOT,
         "half-cheetah-dir, velocity paid from 5 m on; one episode",
+        num_episodes=1,
         task_size=1,
         shared_splits=True,
         floor=0.0,  # standing still
     )
-    spec = replace(spec, num_episodes=1)
     return MujocoEnvs(spec, ROBOT, _draw_direction, _follow_far, num_threads=num_threads)
 
 

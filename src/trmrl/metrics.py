@@ -25,7 +25,7 @@ def episode_success(trial: Trial) -> Float[jax.Array, " K"] | None:
 
 def idle_share(trial: Trial) -> Float[jax.Array, ""]:
     """Return the share of rows that lie behind an early end."""
-    return 1.0 - jnp.asarray(trial.rows.valid).mean(dtype=jnp.float32)
+    return (~jnp.asarray(trial.rows.valid)).mean(dtype=jnp.float32)
 
 
 def num_diverged(trial: Trial) -> Int[jax.Array, ""] | None:

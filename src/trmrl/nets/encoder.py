@@ -32,18 +32,30 @@ def sinusoid(position: Int[jax.Array, "*axes"], width: int) -> Float[jax.Array, 
     return code.reshape((*position.shape, -1))[..., :width]
 
 
+class Rotation(NamedTuple):
+    """By which angles the features of rows turn: half as many as a head has features, each."""
+
+    cos: Float[jax.Array, "*axes A"]
+    sin: Float[jax.Array, "*axes A"]
+
+
+def rotation(position: Int[jax.Array, "*axes"], size: int) -> Rotation:
+    """Return the rotary position code (Su et al., 2021) of rows, for heads of `size` features."""
+    angle = _angles(position, size)
+    return Rotation(jnp.cos(angle), jnp.sin(angle))
+
+
 def rotate(
-    x: Float[jax.Array, "*axes D"], position: Int[jax.Array, "*axes"], num_heads: int
+    x: Float[jax.Array, "*axes D"], by: Rotation, num_heads: int
 ) -> Float[jax.Array, "*axes D"]:
-    """Rotary position code (Su et al., 2021) of queries or keys, heads side by side in `D`.
+    """Return queries or keys turned by their rows' rotation, heads side by side in `D`.
 
     Feature `i` of a head and the one half a head behind it turn together by an angle proportional
     to the position: products of queries with keys depend on the distance of the two alone.
     """
     heads = x.reshape((*x.shape[:-1], num_heads, -1))
     first, second = jnp.split(heads, 2, axis=-1)
-    angle = _angles(position, heads.shape[-1])[..., None, :]
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    cos, sin = by.cos[..., None, :], by.sin[..., None, :]
     turned = [first * cos - second * sin, first * sin + second * cos]
     return jnp.concatenate(turned, axis=-1).reshape(x.shape)
 
@@ -77,7 +89,6 @@ class Block(eqx.Module):
     norms: tuple[LayerNorm, LayerNorm] | None
     num_heads: int = eqx.field(static=True)
     normalization: Normalization = eqx.field(static=True)
-    position_code: PositionCode = eqx.field(static=True)
 
     def __init__(
         self,
@@ -86,7 +97,6 @@ class Block(eqx.Module):
         num_heads: int,
         gain: float,
         normalization: Normalization,
-        position_code: PositionCode,
         *,
         key: PRNGKey,
     ):
@@ -107,12 +117,9 @@ class Block(eqx.Module):
         self.norms = None if normalization == "none" else (LayerNorm(width), LayerNorm(width))
         self.num_heads = num_heads
         self.normalization = normalization
-        self.position_code = position_code
 
-    def _place(
-        self, x: Float[jax.Array, "*axes D"], position: Int[jax.Array, "*axes"]
-    ) -> Float[jax.Array, "*axes D"]:
-        return rotate(x, position, self.num_heads) if self.position_code == "rotary" else x
+    def _rotate(self, x: Float[jax.Array, "*axes D"], by: Rotation | None) -> jax.Array:
+        return x if by is None else rotate(x, by, self.num_heads)
 
     def _before(self, sublayer: int, h: Float[jax.Array, "*axes D"]) -> jax.Array:
         return self.norms[sublayer](h) if self.norms and self.normalization == "pre" else h
@@ -121,21 +128,21 @@ class Block(eqx.Module):
         return self.norms[sublayer](h) if self.norms and self.normalization == "post" else h
 
     def keys_values(
-        self, h: Float[jax.Array, "*axes D"], position: Int[jax.Array, "*axes"]
+        self, h: Float[jax.Array, "*axes D"], by: Rotation | None
     ) -> tuple[jax.Array, jax.Array]:
         """Return the keys and values that queries of later rows attend to, `[..., D]` each."""
         key, value = jnp.split(self.key_value(self._before(0, h)), 2, axis=-1)
-        return self._place(key, position), value
+        return self._rotate(key, by), value
 
     def refine(
         self,
         h: Float[jax.Array, "B Q D"],
         keys_values: tuple[jax.Array, jax.Array],
         mask: Bool[jax.Array, "#B Q S"],
-        position: Int[jax.Array, "B Q"],
+        by: Rotation | None,
     ) -> tuple[Float[jax.Array, "B Q D"], Refinement]:
         """Return the next layer's rows for those in `h`, which attend to `keys_values`; and how."""
-        query = self._place(self.query(self._before(0, h)), position)
+        query = self._rotate(self.query(self._before(0, h)), by)
         mixed, weight = attend(query, *keys_values, mask, self.num_heads)
         read = self.out(mixed)
         h = self._after(0, h + read)
@@ -198,7 +205,7 @@ class Encoder(eqx.Module):
             gain, weight = 1.0, xavier(token_size, width, key=embed_key)
         self.embedding = Linear(weight, None)
         self.blocks = tuple(
-            Block(width, hidden, num_heads, gain, normalization, position_code, key=k) for k in keys
+            Block(width, hidden, num_heads, gain, normalization, key=k) for k in keys
         )
         self.position_code = position_code
         self.norm = LayerNorm(width) if normalization == "pre" else None
@@ -209,6 +216,13 @@ class Encoder(eqx.Module):
         """Return `x E + P(position)`; without `P` where positions rotate queries and keys."""
         h = self.embedding(token)
         return h if self.position_code == "rotary" else h + sinusoid(position, h.shape[-1])
+
+    def rotation(self, position: Int[jax.Array, "*axes"]) -> Rotation | None:
+        """Return by what every layer turns the queries and keys of rows; None where none turns."""
+        if self.position_code != "rotary":
+            return None
+        width = self.embedding.weight.shape[1]
+        return rotation(position, width // self.blocks[0].num_heads)
 
     def feature(self, h: Float[jax.Array, "*axes F"]) -> Float[jax.Array, "*axes F"]:
         """Return the features of the last layer's rows, normalized if there is a last LayerNorm."""

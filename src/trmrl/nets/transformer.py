@@ -80,19 +80,20 @@ class WindowTransformer(AbstractCore):
         positions = jnp.broadcast_to(position[None], token.shape[:2])
         if self.transitions:
             token = _join(token, jnp.roll(token, 1, axis=1), positions > 0)
-        h = self.encoder.embed(token, positions)
+        h, by = self.encoder.embed(token, positions), self.encoder.rotation(positions)
         causal = (position[None, :] <= position[:, None])[None]
         newest = length - 1
         age = jnp.maximum(newest[:, None] - positions, -1)
         row_of = lambda h: jnp.take_along_axis(h, newest[:, None, None], axis=1)
         embedding, layers = row_of(h)[:, 0], []
         for block in self.encoder.blocks[:-1]:
-            keys_values = block.keys_values(h, positions)
-            h, how = block.refine(h, keys_values, causal, positions)
+            keys_values = block.keys_values(h, by)
+            h, how = block.refine(h, keys_values, causal, by)
             layers.append(block.layer(h, how, keys_values[1], age, newest))
         last = self.encoder.blocks[-1]
-        keys_values = last.keys_values(h, positions)
-        h, how = last.refine(row_of(h), keys_values, (age >= 0)[:, None], newest[:, None])
+        keys_values = last.keys_values(h, by)
+        by = self.encoder.rotation(newest[:, None])
+        h, how = last.refine(row_of(h), keys_values, (age >= 0)[:, None], by)
         layers.append(last.layer(h, how, keys_values[1], age, jnp.zeros_like(newest)))
         return self.encoder.feature(h[:, 0]), Record(embedding, tuple(layers))
 
@@ -169,13 +170,13 @@ class TrialTransformer(AbstractCore):
         if memory.token is not None:
             newest = ring.write(memory.token, token, now)
             token = _join(token, memory.token[:, 0], now > 0)
-        embedding, position = self.encoder.embed(token, now), now[:, None]
+        embedding, by = self.encoder.embed(token, now), self.encoder.rotation(now[:, None])
         h, keys, values, layers = embedding[:, None], [], [], []
         for i, block in enumerate(self.encoder.blocks):
-            key, value = block.keys_values(h, position)
+            key, value = block.keys_values(h, by)
             keys.append(ring.write(memory.key[i], key[:, 0], now))
             values.append(ring.write(memory.value[i], value[:, 0], now))
-            h, how = block.refine(h, (keys[-1], values[-1]), (age >= 0)[:, None], position)
+            h, how = block.refine(h, (keys[-1], values[-1]), (age >= 0)[:, None], by)
             layers.append(block.layer(h, how, values[-1], age, jnp.zeros_like(now)))
         memory = TrialMemory(tuple(keys), tuple(values), newest, now + 1)
         return memory, self.encoder.feature(h[:, 0]), Record(embedding, tuple(layers))
@@ -197,15 +198,16 @@ class TrialTransformer(AbstractCore):
             earlier = jnp.concatenate([before.token, rows[:, :-1]], axis=1)
             rows = _join(rows, earlier, chunk.position > 0)
         h = self.encoder.embed(rows, chunk.position)
+        by = self.encoder.rotation(chunk.position)
         keys, values = [], []
         for i, block in enumerate(self.encoder.blocks):
-            key, value = block.keys_values(h, chunk.position)
+            key, value = block.keys_values(h, by)
             keys.append(chunk.roll(before.key[i], key))
             values.append(chunk.roll(before.value[i], value))
             if memory is not None:
                 key = jnp.concatenate([chunk.unroll(memory.key[i]), key], axis=1)
                 value = jnp.concatenate([chunk.unroll(memory.value[i]), value], axis=1)
-            h, _ = block.refine(h, (key, value), mask, chunk.position)
+            h, _ = block.refine(h, (key, value), mask, by)
         after = TrialMemory(tuple(keys), tuple(values), newest, chunk.length)
         return after, chunk.scatter(self.encoder.feature(h))
 

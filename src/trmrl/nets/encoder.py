@@ -33,16 +33,10 @@ def sinusoid(position: Int[jax.Array, "*axes"], width: int) -> Float[jax.Array, 
 
 
 class Rotation(NamedTuple):
-    """By which angles the features of rows turn: half as many as a head has features, each."""
+    """The rotary position code of rows (Su et al., 2021): an angle for two features of a head."""
 
     cos: Float[jax.Array, "*axes A"]
     sin: Float[jax.Array, "*axes A"]
-
-
-def rotation(position: Int[jax.Array, "*axes"], size: int) -> Rotation:
-    """Return the rotary position code (Su et al., 2021) of rows, for heads of `size` features."""
-    angle = _angles(position, size)
-    return Rotation(jnp.cos(angle), jnp.sin(angle))
 
 
 def rotate(
@@ -221,8 +215,8 @@ class Encoder(eqx.Module):
         """Return by what every layer turns the queries and keys of rows; None where none turns."""
         if self.position_code != "rotary":
             return None
-        width = self.embedding.weight.shape[1]
-        return rotation(position, width // self.blocks[0].num_heads)
+        angle = _angles(position, self.embedding.weight.shape[1] // self.blocks[0].num_heads)
+        return Rotation(jnp.cos(angle), jnp.sin(angle))
 
     def feature(self, h: Float[jax.Array, "*axes F"]) -> Float[jax.Array, "*axes F"]:
         """Return the features of the last layer's rows, normalized if there is a last LayerNorm."""

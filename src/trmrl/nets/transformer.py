@@ -92,8 +92,8 @@ class WindowTransformer(AbstractCore):
             layers.append(block.layer(h, how, keys_values[1], age, newest))
         last = self.encoder.blocks[-1]
         keys_values = last.keys_values(h, by)
-        by = self.encoder.rotation(newest[:, None])
-        h, how = last.refine(row_of(h), keys_values, (age >= 0)[:, None], by)
+        rotation = self.encoder.rotation(newest[:, None])
+        h, how = last.refine(row_of(h), keys_values, (age >= 0)[:, None], rotation)
         layers.append(last.layer(h, how, keys_values[1], age, jnp.zeros_like(newest)))
         return self.encoder.feature(h[:, 0]), Record(embedding, tuple(layers))
 

@@ -54,7 +54,7 @@ def choose(test: Any, value: Callable[[], Any], other: Callable[[], Any]) -> Any
 
 def any_lane(mask: Any) -> bool:
     """Return whether a mask has any lane."""
-    # A fifth of the time of `mask.any()`, and asked some ten times in a step.
+    # A fifth of the time of `mask.any()`.
     return bool(np.count_nonzero(mask) if is_lanes(mask) else mask)
 
 

@@ -72,12 +72,14 @@ def by_definition(rows, lane, across, bootstrap):
         for j in range(i, len(happened)):
             row = happened[j]
             ended = row in stream_ends
-            beyond = 0.0 if ended else GAMMA * value[happened[j + 1]]
-            delta = reward[row] + beyond - value[row]
+            delta = reward[row] - value[row]
+            if not ended:  # steps that an early end leaves idle pass, too
+                following = happened[j + 1]
+                delta += GAMMA ** (following - row) * value[following]
             if ended and bootstrap and stream_ends[row] == "clock":
                 delta = 0.0  # the last row of a cut stream only lends its value to the one before
-            advantage[t] += (GAMMA * LAMBDA) ** (j - i) * delta
-            returns[t] += GAMMA ** (j - i) * reward[row]
+            advantage[t] += GAMMA ** (row - t) * LAMBDA ** (j - i) * delta
+            returns[t] += GAMMA ** (row - t) * reward[row]
             if ended:
                 break
     return happened, advantage, returns
@@ -142,6 +144,27 @@ def test_an_episode_ends_with_its_slot_though_nobody_says_so(small_agent):
     stated = replace(rows, outcome=replace(rows.outcome, terminated=flags(0, 1, 0, 0)))
     *_, credited = agent(bootstrap=True).algorithm.credit(model, stated)
     np.testing.assert_array_equal(credited[:, 0], [True, True, True, False])
+
+
+def test_a_fall_does_not_bring_the_next_episode_nearer(small_agent):
+    """Two slots of three rows, the first ended by a fall after one: by hand, gamma one half."""
+    reals = lambda *x: jnp.asarray(x, jnp.float32)[:, None]
+    flags = lambda *x: jnp.asarray(x, bool)[:, None]
+    nothing, never = jnp.zeros((6, 1, 2)), flags(0, 0, 0, 0, 0, 0)
+    rows = Trajectory(
+        Timestep(
+            nothing, nothing, reals(*6 * [0]), flags(1, 0, 0, 1, 0, 0), flags(1, 0, 0, 0, 0, 0)
+        ),
+        Decision(nothing, reals(*6 * [0]), reals(1, 99, 99, 16, 0, 0)),
+        Outcome(reals(8, 99, 99, 64, 0, 32), flags(1, 0, 0, 0, 0, 1), never, nothing),
+        flags(1, 0, 0, 1, 1, 1),
+    )
+    agent = small_agent("gru", gamma=0.5, gae_lambda=0.5, normalize_reward=False)
+    model = agent.init(EnvSpec("n", "test", 2, Continuous(2), 3, 2), key=jax.random.key(0)).model
+    found, _, discount, _ = agent.algorithm.credit(model, rows)
+    # Errors of the value: 8 + 16 / 2 ** 3 - 1 = 9, then 64 - 16 = 48, 0 and 32.
+    np.testing.assert_allclose(discount[:, 0][rows.valid[:, 0]], [0.125, 0.5, 0.5, 0])
+    np.testing.assert_allclose(found[:, 0], [9 + 50 / 16, 0, 0, 50, 8, 32])
 
 
 def test_rewards_are_left_alone_unless_asked(small_agent, rows):

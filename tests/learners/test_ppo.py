@@ -90,8 +90,8 @@ def test_moments_are_those_of_the_rows_that_happened(updated):
         for r, happened in zip(
             reward[..., lane].ravel()[::-1], valid[..., lane].ravel()[::-1], strict=True
         ):
-            if happened:  # credit crosses episodes, and idle rows are not there
-                to_go = r + 0.95 * to_go
+            to_go = 0.95 * to_go + (r if happened else 0.0)  # credit crosses episodes, time passes
+            if happened:
                 returns.append(to_go)
     return_moments = updated.after.model.return_moments
     np.testing.assert_allclose(return_moments.mean, np.mean(returns), rtol=1e-4)

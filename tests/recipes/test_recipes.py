@@ -390,6 +390,13 @@ def test_a_sparse_world_of_long_trials_is_remembered_whole():
     assert (core["agent.core.context"], core["agent.core.window"]) == ("trial", 0)
 
 
+def test_credit_reaches_farther_where_a_fall_ends_an_episode():
+    gamma = {
+        env: recipe(env).agent.algorithm.gamma for env in ("half-cheetah-vel", "hopper-rand-params")
+    }
+    assert gamma == {"half-cheetah-vel": 0.95, "hopper-rand-params": 0.99}
+
+
 @pytest.mark.parametrize(("num_episodes", "family"), [(20, "point"), (21, "locomotion")])
 def test_a_family_of_ones_own_has_the_setting_of_its_trials_length(num_episodes, family):
     spec = replace(make("point-robot").spec, family="mine", horizon=10, num_episodes=num_episodes)

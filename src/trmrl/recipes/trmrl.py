@@ -20,7 +20,8 @@ def paper(env: str, env_steps: int | None = None) -> Config:
 
     Differences that remain: a pass is cut into 32 minibatches of 250 rows instead of 31 of 256 and
     one of 64; the schedule counts true epochs (the released counter runs 2.6 % ahead); where ants
-    fall, epochs are shorter, since the released sampler then adds trials of the first tasks.
+    fall, epochs are shorter, since the released sampler then adds trials of the first tasks, and
+    rewards of the next episode are discounted by the steps left of this one, not by one step.
     """
     settings = {
         "half-cheetah-vel": _paper_velocity,

@@ -5,6 +5,7 @@ The numbers are ours, tuned on small worlds first; published settings stand in e
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from trmrl.agents.memory import MemoryAgent
 from trmrl.config import Config
@@ -14,6 +15,7 @@ from trmrl.learners.objectives import Entropy, Objectives, Prediction
 from trmrl.learners.ppo import PPO, Joint
 from trmrl.nets.core import AbstractCoreConfig
 from trmrl.nets.heads import HeadConfig
+from trmrl.nets.transformer import TransformerConfig
 from trmrl.types import Discrete, EnvSpec, base_name, replace
 
 LOCOMOTION_STEPS = {"half-cheetah-dir": 4_000_000}
@@ -21,6 +23,7 @@ SMALL_TRIALS = 400_000  # a budget in trials
 # Rows rolled out between updates, and gone through once: new ones cost less than another pass over
 # old ones, and the caches of 64 trials of 100 steps stay in a processor's own.
 SMALL_ROWS = 6_400
+MAX_CHUNK = 50  # steps between truncations of the gradient, where a trial has hundreds
 SHORT_TRIAL = 200  # steps that are remembered whole, in worlds of a family without a setting
 
 
@@ -28,7 +31,7 @@ SHORT_TRIAL = 200  # steps that are remembered whole, in worlds of a family with
 class Setting:
     """What differs between families of worlds, for agents that learn by PPO."""
 
-    whole_trial: bool  # agents remember everything since the trial began
+    transformer: TransformerConfig  # TrMRL's; with a window of 0 other agents remember all, too
     head: HeadConfig
     algorithm: PPO
     num_lanes: int
@@ -80,11 +83,30 @@ def setting_of(spec: EnvSpec) -> Setting:
     return SETTINGS.get(spec.family, SETTINGS[usual])(spec)
 
 
+def chunk_length_of(spec: EnvSpec) -> int:
+    """Return the steps that are unrolled together: 0, the whole trial, where all is remembered.
+
+    Else the longest part of a trial, of 50 steps at most; it begins with the memory stored there.
+    """
+    if setting_of(spec).transformer.window == 0:
+        return 0
+    return max(c for c in range(1, MAX_CHUNK + 1) if spec.trial_length % c == 0)
+
+
+def _transformer(
+    context: Literal["window", "trial"], window: int, **fields: Any
+) -> TransformerConfig:
+    return TransformerConfig(
+        context, window, width=64, num_heads=4, num_layers=2, hidden=256, **fields
+    )
+
+
 def _small(spec: EnvSpec) -> Setting:
     """Return the setting of worlds that are cheap to step, and pay for remembering everything."""
     budget = SMALL_TRIALS * spec.trial_length
     return Setting(
-        whole_trial=True,
+        # Where all of a short trial is remembered, an absolute position counts its steps.
+        transformer=_transformer("trial", 0, embedding_gain=8.0, transitions=True),
         head=HeadConfig(),
         algorithm=PPO(
             gamma=0.99,
@@ -120,7 +142,8 @@ def _noisy(spec: EnvSpec) -> Setting:
 
 def _locomotion(spec: EnvSpec) -> Setting:
     return Setting(
-        whole_trial=False,
+        # In a long trial the code of a step's number would drown the embedding.
+        transformer=_transformer("trial", 16, position="rotary"),
         head=HeadConfig(init_std=0.2),
         algorithm=PPO(
             # A fall costs the rest of its episode: more than the 20 steps that 0.95 counts.
@@ -147,6 +170,7 @@ def _manipulation(spec: EnvSpec) -> Setting:
     usual = _locomotion(spec)
     return replace(
         usual,
+        transformer=_transformer("window", 5),
         head=replace(usual.head, init_std=0.5),  # 0.2 learned slowly
         env_steps=10_000_000,
         eval_every=1_000_000,

@@ -58,7 +58,7 @@ def default(env: str, env_steps: int | None = None) -> Config:
     spec = make(env).spec
     if not isinstance(spec.action_space, Continuous):
         raise TrmrlError(f"pearl needs continuous actions, {env} has choices")
-    usual = SMALL if setting_of(spec).whole_trial else LOCOMOTION
+    usual = LOCOMOTION if setting_of(spec).transformer.window else SMALL
     budget = usual.env_steps if env_steps is None else env_steps
     trial = usual.num_lanes * usual.num_episodes * spec.horizon
     ours: dict[str, Any] = {

@@ -9,10 +9,9 @@ from trmrl.nets.core import AbstractCoreConfig
 from trmrl.nets.gru import GRUConfig
 from trmrl.nets.heads import HeadConfig
 from trmrl.nets.lstm import LSTMConfig
-from trmrl.recipes._default import default_config, setting_of
+from trmrl.recipes._default import chunk_length_of, default_config
 from trmrl.types import TrmrlError, replace
 
-MAX_CHUNK = 50  # steps between truncations of the gradient, where a trial has hundreds
 PROMP_EPOCH = 40_000  # environment steps: 100 tasks, 2 episodes, 200 steps
 
 
@@ -27,16 +26,14 @@ def lstm(env: str, env_steps: int | None = None) -> Config:
 
 
 def _default(env: str, agent_name: str, core: AbstractCoreConfig, env_steps: int | None) -> Config:
-    """Short trials are unrolled whole; long ones in chunks, from the memory stored before each."""
-    spec = make(env).spec
-    longest = max(c for c in range(1, MAX_CHUNK + 1) if spec.trial_length % c == 0)
-    chunk_length, learning_rate = (0, 2e-3) if setting_of(spec).whole_trial else (longest, 1e-3)
+    """Return our setting for a recurrent core: larger steps where trials are unrolled whole."""
+    chunk_length = chunk_length_of(make(env).spec)
     return default_config(
         env,
         agent_name,
         core,
         chunk_length=chunk_length,
-        learning_rate=learning_rate,
+        learning_rate=1e-3 if chunk_length else 2e-3,
         env_steps=env_steps,
     )
 

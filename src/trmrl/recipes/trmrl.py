@@ -9,8 +9,8 @@ from trmrl.learners.descent import OptimizerConfig
 from trmrl.learners.ppo import PPO, Separate
 from trmrl.nets.heads import HeadConfig
 from trmrl.nets.transformer import TransformerConfig
-from trmrl.recipes._default import default_config, setting_of
-from trmrl.types import TrmrlError
+from trmrl.recipes._default import chunk_length_of, default_config, setting_of
+from trmrl.types import TrmrlError, replace
 
 PAPER_EPOCH = 8_000  # environment steps: 20 tasks, 2 episodes, 200 steps
 
@@ -128,17 +128,8 @@ def default(env: str, env_steps: int | None = None) -> Config:
 
 def ours(agent_name: str, env: str, env_steps: int | None, **core_fields: Any) -> Config:
     """Return our setting under a name, with some fields of its `TransformerConfig` changed."""
-    whole = setting_of(make(env).spec).whole_trial
-    window, chunk_length, gain = (0, 0, 8.0) if whole else (5, 1, 1.0)
-    core = TransformerConfig(
-        "trial" if whole else "window",
-        window,
-        width=64,
-        num_heads=4,
-        num_layers=2,
-        hidden=256,
-        embedding_gain=gain,
-        transitions=whole,
-        **core_fields,
-    )
+    spec = make(env).spec
+    core = replace(setting_of(spec).transformer, **core_fields)
+    # A window is encoded afresh at every step, so that its rows need no order in a minibatch.
+    chunk_length = 1 if core.context == "window" else chunk_length_of(spec)
     return default_config(env, agent_name, core, chunk_length=chunk_length, env_steps=env_steps)

@@ -390,6 +390,20 @@ def test_a_sparse_world_of_long_trials_is_remembered_whole():
     assert (core["agent.core.context"], core["agent.core.window"]) == ("trial", 0)
 
 
+@pytest.mark.parametrize(
+    ("env", "expected", "chunk_length"),
+    [
+        ("half-cheetah-vel", ("trial", 16, "rotary"), 50),
+        pytest.param("ml1-reach", ("window", 5, "absolute"), 1, marks=pytest.mark.metaworld),
+        ("tabular-n10", ("trial", 0, "absolute"), 0),
+    ],
+)
+def test_what_trmrl_remembers_by_default(env, expected, chunk_length):
+    agent = recipe(env).agent
+    assert (agent.core.context, agent.core.window, agent.core.position) == expected
+    assert agent.algorithm.chunk_length == chunk_length
+
+
 def test_credit_reaches_farther_where_a_fall_ends_an_episode():
     gamma = {
         env: recipe(env).agent.algorithm.gamma for env in ("half-cheetah-vel", "hopper-rand-params")

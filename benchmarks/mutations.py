@@ -149,7 +149,7 @@ MUTATIONS = [
       "last | ends_episode if self.credit_across_episodes else", GAE),
     M("streams-never-end", "learners/ppo.py", "jnp.where(ends, 0.0, self.gamma",
       "jnp.where(ends, self.gamma, self.gamma", GAE),
-    M("falls-are-free", "learners/ppo.py", "self.gamma ** _steps_to_next(rows.valid)",
+    M("falls-are-free", "learners/ppo.py", "self.gamma ** steps_to_next(rows.valid)",
       "self.gamma", GAE),
     M("target-is-advantage", "learners/ppo.py", "else value + advantage", "else advantage", GAE),
     M("rewards-unscaled", "learners/ppo.py", "reward = scale(model.return_moments, reward)",

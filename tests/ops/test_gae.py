@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trmrl.ops.gae import discounted_return, gae
+from trmrl.ops.gae import discounted_return, gae, steps_to_next
 
 
 def by_definition(reward, value, discount, valid, gae_lambda):
@@ -57,3 +57,12 @@ def test_discounted_return_by_definition():
     for i, t in enumerate(rows):
         expected = sum(np.prod(discount[rows[i:j]]) * reward[rows[j]] for j in range(i, len(rows)))
         np.testing.assert_allclose(found[t], expected, atol=1e-5)
+
+
+def test_steps_to_the_next_valid_row_by_hand():
+    """Two streams, which end early after a row and two: idle rows count, and so does the end."""
+    valid = jnp.array([[1, 0, 0, 1, 1, 0], [1, 1, 0, 1, 0, 0]], bool).T
+    found = np.asarray(steps_to_next(valid))
+    np.testing.assert_array_equal(found[:, 0][valid[:, 0]], [3, 1, 2])
+    np.testing.assert_array_equal(found[:, 1][valid[:, 1]], [1, 2, 3])
+    np.testing.assert_array_equal(steps_to_next(valid[:, 0]), found[:, 0])

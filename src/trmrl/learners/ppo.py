@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from trmrl.learners.chunks import cut, decodes_tasks, gather
 from trmrl.learners.descent import OptimizerConfig, Passes, descend, start_progress
@@ -20,7 +20,7 @@ from trmrl.nets.core import AbstractCore
 from trmrl.nets.heads import HeadConfig
 from trmrl.nets.network import Model, Network
 from trmrl.nets.readout import AbstractReadout
-from trmrl.ops.gae import discounted_return, gae
+from trmrl.ops.gae import discounted_return, gae, steps_to_next
 from trmrl.ops.masked import explained_variance, standardize
 from trmrl.ops.normalize import Moments, add, bound, scale, unit_moments
 from trmrl.settings import AbstractSettings, field
@@ -295,7 +295,7 @@ class PPO(AbstractSettings):
         next_starts = jnp.roll(rows.timestep.episode_start, -1, axis=0).at[-1].set(True)
         ends_episode = outcome.terminated | outcome.truncated | next_starts
         ends = last if self.credit_across_episodes else last | ends_episode
-        discount = jnp.where(ends, 0.0, self.gamma ** _steps_to_next(rows.valid))
+        discount = jnp.where(ends, 0.0, self.gamma ** steps_to_next(rows.valid))
         target = _returns(reward, discount, rows.valid)
         credited = rows.valid
         if self.bootstrap:
@@ -342,19 +342,6 @@ class PPO(AbstractSettings):
         )
         whole = gather(model, rows, self.replayed.objectives.listed(), task, key=key)
         return cut(model.network.core, whole, rows.valid.shape[0])
-
-
-def _steps_to_next(valid: Bool[jax.Array, "T B"]) -> Float[jax.Array, "T B"]:
-    """Return how many rows each row is before the next valid one of its lane, or the end.
-
-    More than one where an episode ended early: the rest of its slot passes before the next one
-    begins, so that ending early does not bring the next episode's rewards nearer.
-    """
-    num_rows = len(valid)
-    number = jnp.arange(num_rows)[:, None]
-    upcoming = jax.lax.cummin(jnp.where(valid, number, num_rows), axis=0, reverse=True)
-    following = jnp.roll(upcoming, -1, axis=0).at[-1].set(num_rows)
-    return (following - number).astype(jnp.float32)
 
 
 def _returns(reward: jax.Array, discount: jax.Array, valid: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Generalized advantage estimation (Schulman et al., 2016) for one stream of rows."""
+"""Generalized advantage estimation (Schulman et al., 2016) for streams of rows."""
 
 import jax
 import jax.numpy as jnp
@@ -37,3 +37,16 @@ def discounted_return(
 ) -> Float[jax.Array, " T"]:
     """Return `G_t = reward_t + discount_t * G_{t+1}` over the valid rows of one stream."""
     return gae(reward, jnp.zeros_like(reward), discount, valid, gae_lambda=1.0)
+
+
+def steps_to_next(valid: Bool[jax.Array, "T *lanes"]) -> Float[jax.Array, "T *lanes"]:
+    """Return how many rows each row is before the next valid one of its stream, or the end.
+
+    More than one where an episode ended early: the rest of its slot passes before the next one
+    begins, so that ending early does not bring the next episode's rewards nearer.
+    """
+    num_rows = len(valid)
+    number = jnp.arange(num_rows).reshape((-1,) + (1,) * (valid.ndim - 1))
+    upcoming = jax.lax.cummin(jnp.where(valid, number, num_rows), axis=0, reverse=True)
+    following = jnp.roll(upcoming, -1, axis=0).at[-1].set(num_rows)
+    return (following - number).astype(jnp.float32)

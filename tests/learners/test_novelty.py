@@ -1,5 +1,7 @@
 """Bonuses by hand: of novelty, of a belief's error, and what becomes of them in credit."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from trmrl.learners.objectives import ELBO, Novelty, Objectives
 from trmrl.learners.stored import Replayed
 from trmrl.nets.readout import BeliefConfig
 from trmrl.trial import run_trial
-from trmrl.types import replace
+from trmrl.types import Trial, replace
 
 T, B = 6, 3
 KEY = jax.random.key(0)
@@ -153,3 +155,34 @@ def test_without_bonuses_nothing_is_paid(small_agent, begun):
     )
     assert moments == {}
     assert not np.any(np.asarray(total))
+
+
+def test_the_predictor_takes_steps_of_its_own_on_stored_trials(begun):
+    """Without a step size it stands still, and the belief moves as it would without novelty."""
+    agent, learner, rows = begun
+
+    def after(novelty):
+        replayed = replace(
+            agent.algorithm.replayed, objectives=Objectives(elbo=ELBO(1.0), novelty=novelty)
+        )
+        ppo = replace(agent.algorithm, replayed=replayed)
+        start = replace(ppo.start(learner.model, make("grid-navi").spec), store=learner.store)
+        tasks = make("grid-navi").sample_tasks("train", B, key=KEY)
+        trial = Trial(jax.tree.map(lambda x: x[None], rows), tasks)
+        update = jax.jit(functools.partial(ppo.update, env_steps=jnp.zeros(()), key=KEY))
+        return update(start, trial)[0].model.network
+
+    small = {"obs": (1,), "hidden": (4,), "size": 2}
+    still = after(Novelty(1.0, 0.0, optimizer=OptimizerConfig(0.0), **small))
+    moved = after(Novelty(1.0, 0.0, optimizer=OptimizerConfig(1e-2), **small))
+    same = lambda one, two: all(
+        np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)
+    )
+    before = learner.model.network
+    assert same(still.heads["Novelty"], before.heads["Novelty"])
+    assert not same(moved.heads["Novelty"].predictor, before.heads["Novelty"].predictor)
+    for part in ("core", "readout"):
+        assert same(getattr(still, part), getattr(moved, part))
+        assert not same(getattr(still, part), getattr(before, part))
+    assert same(still.heads["ELBO"], moved.heads["ELBO"])

@@ -4,7 +4,6 @@ A trial is one long stream of rows (Duan et al., 2016), cut into chunks that beg
 before them, and gone through several times by `descent.py`.
 """
 
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -15,6 +14,7 @@ from jaxtyping import Float
 from trmrl.learners.chunks import cut, decodes_tasks, gather
 from trmrl.learners.descent import OptimizerConfig, Passes, descend, start_progress
 from trmrl.learners.objectives import AbstractObjective, Chunks, Objectives, Surrogate, Value
+from trmrl.learners.phase import Phase, reaching
 from trmrl.learners.stored import Replayed, StoredTrials, draw, empty_trials, store
 from trmrl.nets.core import AbstractCore
 from trmrl.nets.heads import HeadConfig
@@ -223,7 +223,7 @@ class PPO(AbstractSettings):
         model = _add_moments(replace(model, network=network), rows, credit.discount)
         return Learner(model, optimizer, stored), metrics
 
-    def phases(self, network: Network) -> tuple["Phase", ...]:
+    def phases(self, network: Network) -> tuple[Phase, ...]:
         """Return the descents on the trial at hand, in order."""
         terms = Surrogate(self.clip), *self.objectives.listed()
         everything = lambda network: network
@@ -238,17 +238,15 @@ class PPO(AbstractSettings):
             Phase("value", value, read, self.value.optimizer),
         )
 
-    def replay_phases(self) -> tuple["Phase", ...]:
-        """Return the descents on stored trials: one, or none."""
+    def replay_phases(self) -> tuple[Phase, ...]:
+        """Return the descents on stored trials: the shared one, and those with their own steps."""
         terms = self.replayed.objectives.listed()
-        reached = {part for term in terms for part in term.reaches}
-        heads = [type(term).__name__ for term in terms if "head" in term.reaches]
-
-        def where(network):
-            parts = [getattr(network, part) for part in sorted(reached - {"head"})]
-            return parts + [network.heads[name] for name in heads]
-
-        return (Phase("replay", terms, where, self.replayed.optimizer),) if terms else ()
+        shared = tuple(term for term in terms if term.own_optimizer() is None)
+        phases = [reaching("replay", shared, self.replayed.optimizer)] if shared else []
+        for term in terms:
+            if own := term.own_optimizer():
+                phases.append(reaching(type(term).__name__, (term,), own))
+        return tuple(phases)
 
     def bonus(
         self,
@@ -347,36 +345,6 @@ class PPO(AbstractSettings):
 def _returns(reward: jax.Array, discount: jax.Array, valid: jax.Array) -> jax.Array:
     """Return the discounted return of every row, `[T, B]`, a lane at a time."""
     return jax.vmap(discounted_return, in_axes=1, out_axes=1)(reward, discount, valid)
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One descent of an update: terms of a loss, the part of the network it changes, its steps."""
-
-    name: str
-    terms: tuple[AbstractObjective, ...]
-    where: Any
-    optimizer: OptimizerConfig
-
-    def part(self, network: Network) -> Any:
-        """Return a mask of the arrays this phase changes."""
-        nothing = jax.tree.map(lambda _: False, network)
-        include = lambda part: jax.tree.map(lambda _: True, part)
-        return eqx.tree_at(self.where, nothing, replace_fn=include)
-
-    def loss(
-        self, network: Network, chunks: Chunks, elapsed: Float[jax.Array, ""]
-    ) -> tuple[Float[jax.Array, ""], Metrics]:
-        """Return the weighted sum of the terms on a minibatch `[M, C]`, from one reading of it."""
-        memory0 = chunks.memory0
-        rows = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), replace(chunks, memory0=None))
-        reading = network.read(memory0, rows.token, rows.start, rows.valid)
-        total, metrics = jnp.zeros(()), {}
-        for term in self.terms:
-            loss, term_metrics = term.loss(network, reading, rows)
-            total = total + term.weight(elapsed) * loss
-            metrics |= term_metrics
-        return total, metrics
 
 
 def _add_moments(model: Model, rows: Trajectory, discount: jax.Array) -> Model:

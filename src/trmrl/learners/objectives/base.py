@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Bool, Float, PyTree, Shaped
 
+from trmrl.learners.descent import OptimizerConfig
 from trmrl.nets.core import AbstractCore
 from trmrl.nets.heads import HeadConfig
 from trmrl.nets.network import Model, Network, Reading
@@ -84,6 +85,10 @@ class AbstractObjective(AbstractSettings):
         `rows` are what the agent had. The task's own numbers are in `Chunks.task` (`reads_task`).
         """
         del model, rows, key
+
+    def own_optimizer(self) -> OptimizerConfig | None:
+        """Return the optimizer of a descent of its own on stored trials; None to share theirs."""
+        return None
 
     def reads_task(self) -> bool:
         """Return whether its loss compares with the task's own numbers."""

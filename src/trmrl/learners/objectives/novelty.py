@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from trmrl.learners.descent import OptimizerConfig
 from trmrl.learners.objectives.base import AbstractObjective, Chunks
 from trmrl.nets.core import AbstractCore
 from trmrl.nets.heads import HeadConfig
@@ -38,9 +39,10 @@ class Distillation(eqx.Module):
 class Novelty(AbstractObjective):
     """A network is trained to agree with a random one; where it does not yet, rows are paid more.
 
-    Both read numbers of the observation and what policy and value read, without a gradient. It
-    belongs to a descent of its own (`PPO.replayed`), or its gradient's norm takes part in clipping
-    that of the policy.
+    Both read numbers of the observation and what policy and value read, without a gradient. On
+    stored trials (`PPO.replayed`) it descends by itself, slowly: a predictor that learns as fast as
+    a belief does leaves nothing novel long before rare rewards are found. Elsewhere its gradient's
+    norm would take part in clipping that of the policy.
     """
 
     reaches: ClassVar[tuple[str, ...]] = ("head",)
@@ -52,6 +54,7 @@ class Novelty(AbstractObjective):
     obs: tuple[int, ...] = field((), low=0)  # numbers of the observation it reads (none: all)
     hidden: tuple[int, ...] = field((64, 64), low=1)  # units of hidden layers
     size: int = field(32, low=1)  # outputs that are compared
+    optimizer: OptimizerConfig = OptimizerConfig(1e-4, max_grad_norm=1.0)  # of stored trials
 
     def check(self, spec: EnvSpec) -> str | None:
         """Return a complaint where observations have no such number."""
@@ -83,6 +86,10 @@ class Novelty(AbstractObjective):
         """Return the mean squared distance of the two networks."""
         loss = mean(self.bonus(network, reading, chunks), chunks.valid)
         return loss, {"novelty": loss}
+
+    def own_optimizer(self) -> OptimizerConfig:
+        """Return the predictor's."""
+        return self.optimizer
 
     def bonus_weight(self) -> float:
         """Return what novelty counts as a bonus."""

@@ -2,6 +2,7 @@
 
 import functools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,10 @@ from trmrl.envs import make
 from trmrl.learners.descent import OptimizerConfig
 from trmrl.learners.objectives import ELBO, Novelty, Objectives
 from trmrl.learners.stored import Replayed
-from trmrl.nets.readout import BeliefConfig
+from trmrl.nets.embed import token_size
+from trmrl.nets.gru import GRUConfig
+from trmrl.nets.heads import HeadConfig
+from trmrl.nets.readout import BeliefConfig, FeatureReadout
 from trmrl.trial import run_trial
 from trmrl.types import Trial, replace
 
@@ -37,7 +41,10 @@ def begun(small_agent, shake):
         replayed=Replayed(paid, capacity=4, num_updates=1, num_trials=2),
     )
     learner = agent.init(envs.spec, key=KEY)
-    learner = replace(learner, model=replace(learner.model, network=shake(learner.model.network)))
+    network = shake(learner.model.network)
+    where = lambda n: [getattr(n.heads["Novelty"], x) for x in ("mean", "variance", "count")]
+    network = eqx.tree_at(where, network, where(learner.model.network))
+    learner = replace(learner, model=replace(learner.model, network=network))
     tasks = envs.sample_tasks("train", B, key=KEY)
     trial = run_trial(agent, learner.model, envs, tasks, explore=True, key=KEY)
     rows = trial.rows.flatten_time()
@@ -109,6 +116,45 @@ def test_a_beliefs_error_is_of_the_step_it_has_just_taken_in(begun):
             assert found[t, b] == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
 
+def test_hyper_states_are_normalized_by_the_rows_paid_so_far(begun):
+    """Paying rows adds them to the moments that both networks read the next ones by."""
+    agent, learner, rows = begun
+    network, reading, chunks = read(*begun)
+    moments, elapsed = learner.optimizer["bonuses"], jnp.asarray(0.0)
+    _, _, model = agent.algorithm.bonus(learner.model, rows, moments, elapsed, key=KEY)
+    before, after = network.heads["Novelty"], model.network.heads["Novelty"]
+    read_there = network.readout(reading.feature, chunks.token)
+    inputs = np.concatenate([chunks.token[..., 1:2], read_there], axis=-1)
+    seen = inputs[np.asarray(rows.valid)]
+    np.testing.assert_allclose(after.mean, seen.mean(0), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(after.variance, seen.var(0), rtol=1e-3, atol=1e-6)
+    shown = np.clip((inputs - seen.mean(0)) / np.sqrt(np.maximum(seen.var(0), 1) + 1e-8), -10, 10)
+    expected = ((mlp(after.predictor, shown) - mlp(after.random, shown)) ** 2).sum(axis=-1)
+    found = Novelty(1.0, obs=(1,)).bonus(model.network, reading, chunks)
+    np.testing.assert_allclose(found, expected, rtol=5e-3, atol=1e-5)
+    for one, other in ((before.random, after.random), (before.predictor, after.predictor)):
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_the_random_network_is_larger_and_bends_where_the_predictor_does_not_yet():
+    """Its weights and biases are `gain` times those of an ordinary network."""
+    spec, readout = make("grid-navi").spec, FeatureReadout(3)
+    core = GRUConfig(3).build(token_size(spec), spec.trial_length, key=KEY)
+    build = functools.partial(
+        Novelty.build, core=core, readout=readout, spec=spec, head=HeadConfig(), key=KEY
+    )
+    head = lambda gain: build(Novelty(1.0, gain=gain))
+    one, five = head(1.0), head(5.0)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(5 * a, b, rtol=1e-5), one.random, five.random
+    )
+    jax.tree.map(np.testing.assert_array_equal, one.predictor, five.predictor)
+    for layer in one.random.layers:
+        limit = layer.weight.shape[0] ** -0.5
+        assert np.all(np.abs(layer.bias) <= limit)
+        assert np.std(layer.bias) == pytest.approx(limit / 3**0.5, rel=0.5)
+
+
 @pytest.mark.parametrize("elapsed", [0.0, 0.25, 1.0])
 def test_bonuses_are_scaled_weighted_and_fall_to_zero(begun, elapsed):
     """Each over the deviation of its own discounted sum, by plain loops."""
@@ -116,7 +162,7 @@ def test_bonuses_are_scaled_weighted_and_fall_to_zero(begun, elapsed):
     ppo = agent.algorithm
     moments = learner.optimizer["bonuses"]
     assert set(moments) == {"ELBO", "Novelty"}
-    total, after = ppo.bonus(learner.model, rows, moments, jnp.asarray(elapsed), key=KEY)
+    total, after, _ = ppo.bonus(learner.model, rows, moments, jnp.asarray(elapsed), key=KEY)
     network, reading, chunks = read(*begun)
     valid, expected = np.asarray(rows.valid), np.zeros((T, B))
     for term, coef in ((ELBO(1.0), 2.0), (Novelty(1.0, obs=(1,)), 3.0)):
@@ -150,7 +196,7 @@ def test_a_bonus_is_in_credit_and_in_nothing_an_agent_or_a_decoder_reads(begun):
 
 def test_without_bonuses_nothing_is_paid(small_agent, begun):
     _, learner, rows = begun
-    total, moments = small_agent("gru").algorithm.bonus(
+    total, moments, _ = small_agent("gru").algorithm.bonus(
         learner.model, rows, {}, jnp.asarray(0.0), key=KEY
     )
     assert moments == {}

@@ -180,7 +180,7 @@ class PPO(AbstractSettings):
         model: Model = learner.model
         rows = jax.tree.map(jnp.asarray, trial.rows).flatten_time()
         elapsed = self.optimizer.elapsed(env_steps)
-        bonus, bonuses = self.bonus(
+        bonus, bonuses, model = self.bonus(
             model,
             rows,
             learner.optimizer["bonuses"],
@@ -256,18 +256,20 @@ class PPO(AbstractSettings):
         elapsed: Float[jax.Array, ""],
         *,
         key: PRNGKey,
-    ) -> tuple[Float[jax.Array, "T B"], dict[str, Moments]]:
+    ) -> tuple[Float[jax.Array, "T B"], dict[str, Moments], Model]:
         """Return what objectives pay rows `[T, B]` beside rewards, and moments with it added.
 
+        And the model, with the rows in the moments that its heads keep.
         Each bonus is divided by the running deviation of its own discounted sum, and falls in a
         line to zero at the end of the step size's decay (Zintgraf et al., 2021).
         """
         total, coefs = jnp.zeros(rows.valid.shape), self._bonus_coefs()
         if not coefs:
-            return total, moments
+            return total, moments, model
         chunks = gather(model, rows, self.listed(), key=key)
         network = model.network
         reading = network.read(None, chunks.token, chunks.start, chunks.valid)
+        heads = dict(network.heads)
         for term in self.listed():
             name = type(term).__name__
             paid = term.bonus(network, reading, chunks) if name in coefs else None
@@ -278,7 +280,8 @@ class PPO(AbstractSettings):
             sums = _returns(paid, discount, rows.valid)
             moments = moments | {name: add(moments[name], sums.reshape(-1), rows.valid.reshape(-1))}
             total = total + (1.0 - elapsed) * coefs[name] * scale(moments[name], paid)
-        return total, moments
+            heads[name] = term.observed(network, reading, chunks)
+        return total, moments, replace(model, network=replace(network, heads=heads))
 
     def credit(self, model: Model, rows: Trajectory, bonus: Any = 0.0) -> Credit:
         """Return what the actions of rows `[T, B]` are to be learned from.

@@ -13,13 +13,19 @@ from trmrl.nets.gru import GRUConfig
 from trmrl.nets.heads import HeadConfig
 from trmrl.nets.readout import BeliefConfig
 from trmrl.recipes import rl2, trmrl
-from trmrl.types import TrmrlError, replace
+from trmrl.types import TrmrlError, base_name, replace
 
 STORED_ROWS = 100_000  # of trials that beliefs are trained on
+# Its three goals pay 1, 10 and 100: settings of the code published with HyperX, but for clipping.
+STAGES = "multi-stage-rooms"
+STAGE_STEPS = 100_000_000
+STAGE_NOVELTY = 10.0  # weight of the bonus
 
 
 def default(env: str, env_steps: int | None = None) -> Config:
     """Return our setting: RL²'s, where the policy reads a belief that the bound alone trains."""
+    if env_steps is None and base_name(env) == STAGES:
+        env_steps = STAGE_STEPS
     config = rl2.default(env, env_steps)
     agent: MemoryAgent = config.agent  # pyright: ignore[reportAssignmentType]
     # Predictions would train the core, which is the bound's alone.
@@ -31,7 +37,12 @@ def default(env: str, env_steps: int | None = None) -> Config:
         # without: docs/results/beliefs.md.) And more entropy widens policies beyond all actions.
         objectives = replace(objectives, entropy=Entropy(0.003, final_factor=0.0))
         algorithm = replace(algorithm, objectives=objectives, bootstrap=True)
-    agent = replace(agent, readout=BeliefConfig(gradient="detached"), algorithm=algorithm)
+    readout = BeliefConfig(gradient="detached")
+    if base_name(env) == STAGES:
+        readout = replace(readout, latent=10)
+        objectives = replace(objectives, entropy=Entropy(0.1, final_factor=0.0))
+        algorithm = replace(algorithm, objectives=objectives, gamma=0.98, gae_lambda=0.95)
+    agent = replace(agent, readout=readout, algorithm=algorithm)
     return replace(config, agent_name="varibad", agent=agent)
 
 
@@ -50,7 +61,8 @@ def hyperx(env: str, env_steps: int | None = None) -> Config:
     agent: MemoryAgent = config.agent  # pyright: ignore[reportAssignmentType]
     replayed = agent.algorithm.replayed
     elbo = replace(replayed.objectives.elbo, bonus_coef=1.0)
-    objectives = replace(replayed.objectives, elbo=elbo, novelty=Novelty(coef=1.0, bonus_coef=1.0))
+    novelty = Novelty(coef=1.0, bonus_coef=STAGE_NOVELTY if base_name(env) == STAGES else 1.0)
+    objectives = replace(replayed.objectives, elbo=elbo, novelty=novelty)
     algorithm = replace(agent.algorithm, replayed=replace(replayed, objectives=objectives))
     return replace(config, agent_name="hyperx", agent=replace(agent, algorithm=algorithm))
 
@@ -58,7 +70,8 @@ def hyperx(env: str, env_steps: int | None = None) -> Config:
 def _replayed(env: str) -> Replayed:
     """Return what trains a belief; the rows that are kept are about as many in every world."""
     spec = make(env).spec
-    kind = "bernoulli" if spec.family == "grid" else "gaussian"
+    binary = spec.family == "grid" and base_name(spec.name) != STAGES
+    kind = "bernoulli" if binary else "gaussian"
     objectives = Objectives(elbo=ELBO(coef=1.0, reward_kind=kind))
     return Replayed(objectives=objectives, capacity=max(STORED_ROWS // spec.trial_length, 64))
 

@@ -177,3 +177,23 @@ def test_points_are_not_surprised_by_the_clock(agent):
         assert leaf(env, "bootstrap") is bootstrap
     entropies = [leaf(env, "objectives.entropy.coef") for env in ("grid-navi", "semicircle")]
     assert entropies == [0.06, 0.003]
+
+
+def test_stages_have_the_published_setting_of_hyperx():
+    """Zintgraf et al., 2021 (released arguments of rooms); a bonus is all that differs."""
+    varibad, hyperx = (
+        configs.flatten(recipe("multi-stage-rooms", agent)) for agent in ("varibad", "hyperx")
+    )
+    expected = {
+        "agent.readout.latent": 10,
+        "agent.algorithm.gamma": 0.98,
+        "agent.algorithm.gae_lambda": 0.95,
+        "agent.algorithm.objectives.entropy.coef": 0.1,
+        "agent.algorithm.replayed.objectives.elbo.reward_kind": "gaussian",
+        "env_steps": 100_000_000,
+    }
+    assert {name: hyperx[name] for name in expected} == expected
+    paid = "agent.algorithm.replayed.objectives"
+    bonuses = {f"{paid}.novelty.coef": 1.0, f"{paid}.novelty.bonus_coef": 10.0}
+    bonuses |= {f"{paid}.elbo.bonus_coef": 1.0, "agent_name": "hyperx"}
+    assert {name: hyperx[name] for name in hyperx if hyperx[name] != varibad[name]} == bonuses

@@ -59,7 +59,7 @@ def kl(mean, std, other_mean, other_std):
     return float(np.sum(np.log(other_std / std) + ratio - 0.5))
 
 
-@pytest.mark.parametrize("reward_kind", ["gaussian", "bernoulli"])
+@pytest.mark.parametrize("reward_kind", ["gaussian", "bernoulli", "symlog"])
 @pytest.mark.parametrize("obs_coef", [0.0, 0.7])
 def test_the_bound_by_definition(begin, reward_kind, obs_coef):
     """A sum over the rows whose belief decodes and the rows decoded, and over all divergences."""
@@ -83,6 +83,10 @@ def test_the_bound_by_definition(begin, reward_kind, obs_coef):
                 said = decoded[t, i, b]
                 if reward_kind == "gaussian":
                     errors[b] += 1.5 * 0.5 * (said[0] - reward[i, b]) ** 2
+                elif reward_kind == "symlog":
+                    size = np.log(1 + abs(reward[i, b]))
+                    shown_as = size if reward[i, b] > 0 else -size
+                    errors[b] += 1.5 * 0.5 * (said[0] - shown_as) ** 2
                 else:
                     paid = 1 / (1 + np.exp(-said[0]))
                     errors[b] -= 1.5 * np.log(paid if reward[i, b] > 0 else 1 - paid)

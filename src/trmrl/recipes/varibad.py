@@ -16,9 +16,9 @@ from trmrl.recipes import rl2, trmrl
 from trmrl.types import TrmrlError, base_name, replace
 
 STORED_ROWS = 100_000  # of trials that beliefs are trained on
-# Its three goals pay 1, 10 and 100: settings of the code published with HyperX, but for clipping.
+# Its goals pay 1, 10 and 100. Discounts, latent, entropy and weight as published with HyperX.
 STAGES = "multi-stage-rooms"
-STAGE_STEPS = 100_000_000
+STAGE_STEPS = 60_000_000
 STAGE_NOVELTY = 10.0  # weight of the bonus
 
 
@@ -70,8 +70,9 @@ def hyperx(env: str, env_steps: int | None = None) -> Config:
 def _replayed(env: str) -> Replayed:
     """Return what trains a belief; the rows that are kept are about as many in every world."""
     spec = make(env).spec
-    binary = spec.family == "grid" and base_name(spec.name) != STAGES
-    kind = "bernoulli" if binary else "gaussian"
+    kind = "bernoulli" if spec.family == "grid" else "gaussian"
+    if base_name(env) == STAGES:
+        kind = "symlog"
     objectives = Objectives(elbo=ELBO(coef=1.0, reward_kind=kind))
     return Replayed(objectives=objectives, capacity=max(STORED_ROWS // spec.trial_length, 64))
 

@@ -32,7 +32,9 @@ class ELBO(AbstractObjective):
     with one `m` at each `t`, and `q_{-1} = N(0, I)`; the factor changes no direction. Its mean is
     over trials. `num_beliefs` rows `t` stand for all others of their strata in the first sum; the
     divergence is taken at every row. Rewards are those of the world, of unit variance: "gaussian",
-    or "bernoulli", where all that is decoded is whether a reward is positive. Observations are as
+    or "bernoulli", where all that is decoded is whether a reward is positive, or "symlog", where
+    what has unit variance is `sign(r) log(1 + |r|)` (Hafner et al., 2023), for rewards of several
+    magnitudes. Observations are as
     shown, of unit variance, on average over their numbers. So are, as they stand, the task's own
     numbers, which with `task_coef` the belief has to explain like one step more; they are a target
     of training, and in no token.
@@ -46,7 +48,7 @@ class ELBO(AbstractObjective):
     num_beliefs: int = field(16, low=0)  # rows of a trial whose belief is decoded (0: all)
     reward_coef: float = field(1.0, low=0)  # of the rewards' likelihood
     obs_coef: float = field(0.0, low=0)  # of the next observations' likelihood
-    reward_kind: Literal["gaussian", "bernoulli"] = "gaussian"
+    reward_kind: Literal["gaussian", "bernoulli", "symlog"] = "gaussian"
     hidden: tuple[int, ...] = field((64, 32), low=1)  # units of the decoder's hidden layers
     bonus_coef: float = field(0.0, low=0)  # of the belief's error as a bonus (HyperX)
     task_coef: float = field(0.0, low=0)  # of the likelihood of the task's own numbers
@@ -162,6 +164,8 @@ class ELBO(AbstractObjective):
             sign = jnp.where(reward > 0, -1.0, 1.0)
             error = self.reward_coef * jax.nn.softplus(sign * decoded[..., 0])
         else:
+            if self.reward_kind == "symlog":
+                reward = jnp.sign(reward) * jnp.log1p(jnp.abs(reward))
             error = self.reward_coef * 0.5 * (decoded[..., 0] - reward) ** 2
         if self.obs_coef:
             square = 0.5 * (decoded[..., 1:] - next_obs) ** 2

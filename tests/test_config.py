@@ -260,4 +260,6 @@ def test_fields_added_since_exist_and_are_off():
     assert defaults.pop("ELBO.task_coef") == defaults.pop("OptimizerConfig.warmup") == 0
     assert type(defaults.pop("MemoryAgent.readout")).__name__ == "FeatureConfig"
     assert defaults.pop("PPO.replayed").objectives.listed() == ()
+    # How novelty is computed, which is off, as the last line says.
+    assert defaults.pop("Novelty.gain") and defaults.pop("Novelty.optimizer")
     assert {objective.coef for objective in defaults.values()} == {0.0}

@@ -15,10 +15,13 @@ from trmrl.settings import AbstractSettings, field, limits
 from trmrl.types import EnvSpec, TrmrlError
 
 # Fields that older versions did not have, and whose default is what those versions did: a run of
-# theirs is read as if they stood in its config.
+# theirs is read as if they stood in its config. (Novelty's are read where it is off: its older
+# networks lack moments, so a checkpoint with them is refused.)
 ADDED = {
     "ELBO.task_coef",
     "MemoryAgent.readout",
+    "Novelty.gain",
+    "Novelty.optimizer",
     "Objectives.elbo",
     "Objectives.masked",
     "Objectives.novelty",

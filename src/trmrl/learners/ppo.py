@@ -36,11 +36,8 @@ from trmrl.types import (
     task_numbers,
 )
 
-CHUNK_KEY, REPLAY_KEY, BONUS_KEY = (
-    1_000,
-    1_001,
-    1_002,
-)  # folded into an update's key, beside its phases' numbers
+# Folded into an update's key, beside its phases' numbers.
+CHUNK_KEY, REPLAY_KEY, BONUS_KEY = 1_000, 1_001, 1_002
 
 
 class Joint(AbstractSettings):
@@ -257,11 +254,11 @@ class PPO(AbstractSettings):
         *,
         key: PRNGKey,
     ) -> tuple[Float[jax.Array, "T B"], dict[str, Moments], Model]:
-        """Return what objectives pay rows `[T, B]` beside rewards, and moments with it added.
+        """Return the bonus of rows `[T, B]`, and their moments and the model with the rows added.
 
-        And the model, with the rows in the moments that its heads keep.
-        Each bonus is divided by the running deviation of its own discounted sum, and falls in a
-        line to zero at the end of the step size's decay (Zintgraf et al., 2021).
+        Each bonus is divided by the running deviation of its own discounted sum, which `moments`
+        hold by objective, and falls in a line to zero at the end of the step size's decay (Zintgraf
+        et al., 2021). In the model the rows are added to what objectives keep of them.
         """
         total, coefs = jnp.zeros(rows.valid.shape), self._bonus_coefs()
         if not coefs:

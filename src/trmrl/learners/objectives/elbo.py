@@ -31,13 +31,12 @@ class ELBO(AbstractObjective):
 
     with one `m` at each `t`, and `q_{-1} = N(0, I)`; the factor changes no direction. Its mean is
     over trials. `num_beliefs` rows `t` stand for all others of their strata in the first sum; the
-    divergence is taken at every row. Rewards are those of the world, of unit variance: "gaussian",
-    or "bernoulli", where all that is decoded is whether a reward is positive, or "symlog", where
-    what has unit variance is `sign(r) log(1 + |r|)` (Hafner et al., 2023), for rewards of several
-    magnitudes. Observations are as
-    shown, of unit variance, on average over their numbers. So are, as they stand, the task's own
-    numbers, which with `task_coef` the belief has to explain like one step more; they are a target
-    of training, and in no token.
+    divergence is taken at every row. Rewards are those of the world. `reward_kind` is "gaussian",
+    of unit variance; "symlog", the same of `sign(r) log(1 + |r|)` (Hafner et al., 2023), for
+    rewards of several magnitudes; or "bernoulli", where all that is decoded is whether a reward is
+    positive. Observations are as shown, of unit variance, on average over their numbers. So are,
+    as they stand, the task's own numbers, which with `task_coef` the belief has to explain like
+    one step more; they are a target of training, and in no token.
     """
 
     reaches: ClassVar[tuple[str, ...]] = ("core", "readout", "head")

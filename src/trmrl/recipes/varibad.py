@@ -1,6 +1,7 @@
 """VariBAD (Zintgraf et al., 2020), its belief on TrMRL's transformer, and HyperX."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from trmrl.agents.memory import MemoryAgent
 from trmrl.config import Config
@@ -16,32 +17,57 @@ from trmrl.recipes import rl2, trmrl
 from trmrl.types import TrmrlError, base_name, replace
 
 STORED_ROWS = 100_000  # of trials that beliefs are trained on
-# Its goals pay 1, 10 and 100. Discounts, latent, entropy and weight as published with HyperX.
-STAGES = "multi-stage-rooms"
-STAGE_STEPS = 60_000_000
-STAGE_NOVELTY = 10.0  # weight of the bonus
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What differs between worlds, for agents with a belief; None: as without one."""
+
+    reward_kind: Literal["gaussian", "bernoulli", "symlog"] = "gaussian"  # what a belief decodes
+    latent: int = BeliefConfig().latent
+    entropy: float | None = None  # weight of the policy's entropy, which falls to zero
+    novelty: float = 1.0  # weight of HyperX's bonus
+    credit: dict[str, Any] = field(default_factory=dict)  # fields of `PPO`
+    env_steps: int | None = None
+
+
+# By world, or by family. Worlds that neither names have no difference.
+SETTINGS = {
+    "grid": Setting("bernoulli"),
+    # A belief does not count steps. If the clock ended rewards, its end would be a surprise,
+    # credited to the places where trials end: agents ran into corners. (Rooms are better without:
+    # docs/results/beliefs.md.) And more entropy widens policies beyond all actions.
+    "point": Setting(entropy=0.003, credit={"bootstrap": True}),
+    # Its goals pay 1, 10 and 100. Discounts, latent, entropy and weight as published with HyperX.
+    "multi-stage-rooms": Setting(
+        "symlog",
+        latent=10,
+        entropy=0.1,
+        novelty=10.0,
+        credit={"gamma": 0.98, "gae_lambda": 0.95},
+        env_steps=60_000_000,
+    ),
+}
+
+
+def setting_of(env: str) -> Setting:
+    """Return the setting of a world, else of its family."""
+    return SETTINGS.get(base_name(env)) or SETTINGS.get(make(env).spec.family, Setting())
 
 
 def default(env: str, env_steps: int | None = None) -> Config:
     """Return our setting: RL²'s, where the policy reads a belief that the bound alone trains."""
-    if env_steps is None and base_name(env) == STAGES:
-        env_steps = STAGE_STEPS
-    config = rl2.default(env, env_steps)
+    setting = setting_of(env)
+    config = rl2.default(env, setting.env_steps if env_steps is None else env_steps)
     agent: MemoryAgent = config.agent  # pyright: ignore[reportAssignmentType]
     # Predictions would train the core, which is the bound's alone.
     objectives = replace(agent.algorithm.objectives, prediction=Prediction())
-    algorithm = replace(agent.algorithm, objectives=objectives, replayed=_replayed(env))
-    if make(env).spec.family == "point":
-        # A belief does not count steps. If the clock ended rewards, its end would be a surprise,
-        # credited to the places where trials end: agents ran into corners. (Rooms are better
-        # without: docs/results/beliefs.md.) And more entropy widens policies beyond all actions.
-        objectives = replace(objectives, entropy=Entropy(0.003, final_factor=0.0))
-        algorithm = replace(algorithm, objectives=objectives, bootstrap=True)
-    readout = BeliefConfig(gradient="detached")
-    if base_name(env) == STAGES:
-        readout = replace(readout, latent=10)
-        objectives = replace(objectives, entropy=Entropy(0.1, final_factor=0.0))
-        algorithm = replace(algorithm, objectives=objectives, gamma=0.98, gae_lambda=0.95)
+    if setting.entropy is not None:
+        objectives = replace(objectives, entropy=Entropy(setting.entropy, final_factor=0.0))
+    algorithm = replace(
+        agent.algorithm, objectives=objectives, replayed=_replayed(env), **setting.credit
+    )
+    readout = BeliefConfig(setting.latent, gradient="detached")
     agent = replace(agent, readout=readout, algorithm=algorithm)
     return replace(config, agent_name="varibad", agent=agent)
 
@@ -61,7 +87,7 @@ def hyperx(env: str, env_steps: int | None = None) -> Config:
     agent: MemoryAgent = config.agent  # pyright: ignore[reportAssignmentType]
     replayed = agent.algorithm.replayed
     elbo = replace(replayed.objectives.elbo, bonus_coef=1.0)
-    novelty = Novelty(coef=1.0, bonus_coef=STAGE_NOVELTY if base_name(env) == STAGES else 1.0)
+    novelty = Novelty(coef=1.0, bonus_coef=setting_of(env).novelty)
     objectives = replace(replayed.objectives, elbo=elbo, novelty=novelty)
     algorithm = replace(agent.algorithm, replayed=replace(replayed, objectives=objectives))
     return replace(config, agent_name="hyperx", agent=replace(agent, algorithm=algorithm))
@@ -69,12 +95,9 @@ def hyperx(env: str, env_steps: int | None = None) -> Config:
 
 def _replayed(env: str) -> Replayed:
     """Return what trains a belief; the rows that are kept are about as many in every world."""
-    spec = make(env).spec
-    kind = "bernoulli" if spec.family == "grid" else "gaussian"
-    if base_name(env) == STAGES:
-        kind = "symlog"
-    objectives = Objectives(elbo=ELBO(coef=1.0, reward_kind=kind))
-    return Replayed(objectives=objectives, capacity=max(STORED_ROWS // spec.trial_length, 64))
+    objectives = Objectives(elbo=ELBO(coef=1.0, reward_kind=setting_of(env).reward_kind))
+    trial_length = make(env).spec.trial_length
+    return Replayed(objectives=objectives, capacity=max(STORED_ROWS // trial_length, 64))
 
 
 @dataclass(frozen=True)

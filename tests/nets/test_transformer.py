@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from trmrl.bench import count_products
+from trmrl.nets.core import where_lanes
 from trmrl.nets.embed import token_size
 from trmrl.nets.heads import HeadConfig, policy_head
 from trmrl.nets.transformer import TransformerConfig
@@ -166,6 +168,37 @@ def test_a_transition_is_a_token_and_the_one_before_it(shaken_core):
     for t in range(T):
         expected = reference(window.encoder, transitions(rows[max(0, t - 2) : t + 1]))[-1]
         np.testing.assert_allclose(found[t, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("origin", ["empty", "stepped"])
+def test_a_long_chunk_is_passed_over_in_parts(shaken_core, origin):
+    """As step by step, through resets and idle rows; no attention is of the chunk to itself."""
+    rows, lanes, capacity = 24, 3, 4
+    core, tokens = shaken_core("trial-short", D, rows), draw(rows, lanes, D)
+    assert core.capacity == capacity
+    noise = np.random.default_rng(3)
+    start = jnp.asarray(noise.random((rows, lanes)) < 0.15)
+    valid = jnp.asarray(noise.random((rows, lanes)) < 0.8)
+    held = core.start(lanes)
+    if origin == "stepped":
+        for token in draw(5, lanes, D):
+            held, _ = core.step(held, token, jnp.zeros(lanes, bool))
+    unroll = lambda tokens: core.unroll(None if origin == "empty" else held, tokens, start, valid)
+    last, found = unroll(tokens)
+    step = jax.jit(lambda *x: core.step(*x))
+    for t in range(rows):
+        after, expected = step(held, tokens[t], start[t])
+        held = where_lanes(valid[t], after, held)
+        np.testing.assert_allclose(
+            np.where(valid[t][:, None], found[t], 0),
+            np.where(valid[t][:, None], expected, 0),
+            rtol=1e-4,
+            atol=1e-5,
+        )
+    for one, other in zip(jax.tree.leaves(last), jax.tree.leaves(held), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    products = count_products(jax.make_jaxpr(unroll)(tokens).jaxpr)
+    assert max(min(*sizes[1:3]) for sizes in products if sizes[0] > 1) <= 3 * capacity
 
 
 def test_a_step_writes_one_slot_of_each_ring(shaken_core):

@@ -20,6 +20,8 @@ from trmrl.nets.encoder import Encoder, Initializer, Normalization, PositionCode
 from trmrl.settings import field
 from trmrl.types import EnvSpec, PRNGKey
 
+LONG = 4  # times its capacity: a chunk that is passed over in parts
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -188,7 +190,36 @@ class TrialTransformer(AbstractCore):
         start: Bool[jax.Array, "T B"],
         valid: Bool[jax.Array, "T B"],
     ) -> tuple[TrialMemory, Float[jax.Array, "T B F"]]:
-        """One causal pass over the chunk, whose rows may also attend to the memory before it."""
+        """Causal passes over parts of the chunk, whose rows may also attend to the memory before.
+
+        Where a row reaches a few tokens of a long chunk, most of its attention would be masked.
+        """
+        length = self._part_of(len(token))
+        if length == len(token):
+            return self._pass(memory, token, start, valid)
+        cut = lambda x: x.reshape((-1, length, *x.shape[1:]))
+        after, feature = jax.lax.scan(
+            lambda memory, rows: self._pass(memory, *rows),
+            self.start(token.shape[1]) if memory is None else memory,
+            (cut(token), cut(start), cut(valid)),
+        )
+        return after, feature.reshape((*token.shape[:2], -1))
+
+    def _part_of(self, num_rows: int) -> int:
+        """Return the rows of a pass: twice the capacity or fewer, if that divides a long chunk."""
+        if num_rows < LONG * self.capacity:
+            return num_rows
+        divisors = [n for n in range(self.capacity, 2 * self.capacity + 1) if num_rows % n == 0]
+        return max(divisors, default=num_rows)
+
+    def _pass(
+        self,
+        memory: TrialMemory | None,
+        token: Float[jax.Array, "T B D"],
+        start: Bool[jax.Array, "T B"],
+        valid: Bool[jax.Array, "T B"],
+    ) -> tuple[TrialMemory, Float[jax.Array, "T B F"]]:
+        """Return memory and features after one causal pass over rows."""
         before = self.start(token.shape[1]) if memory is None else memory
         chunk = ring.chunk_of(start, valid, before.length)
         mask = chunk.visible(0 if memory is None else self.capacity, self.capacity)

@@ -35,7 +35,7 @@ def test_a_belief_is_read_with_what_stands_beside_it(gradient):
     assert found.shape == (5, readout.size)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
     belief = readout.belief(FEATURE)
-    np.testing.assert_allclose(belief.mean, moments[:, :LATENT], rtol=1e-5)
+    np.testing.assert_allclose(belief.mean, moments[:, :LATENT], rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(jnp.exp(2 * belief.log_std), np.exp(moments[:, LATENT:]), rtol=1e-4)
 
 

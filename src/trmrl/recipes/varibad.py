@@ -20,7 +20,7 @@ STORED_ROWS = 100_000  # of trials that beliefs are trained on
 
 
 @dataclass(frozen=True)
-class Setting:
+class BeliefSetting:
     """What differs between worlds, for agents with a belief; None: as without one."""
 
     reward_kind: Literal["gaussian", "bernoulli", "symlog"] = "gaussian"  # what a belief decodes
@@ -32,14 +32,14 @@ class Setting:
 
 
 # By world, or by family. Worlds that neither names have no difference.
-SETTINGS = {
-    "grid": Setting("bernoulli"),
+BELIEF_SETTINGS = {
+    "grid": BeliefSetting("bernoulli"),
     # A belief does not count steps. If the clock ended rewards, its end would be a surprise,
     # credited to the places where trials end: agents ran into corners. (Rooms are better without:
     # docs/results/beliefs.md.) And more entropy widens policies beyond all actions.
-    "point": Setting(entropy=0.003, credit={"bootstrap": True}),
+    "point": BeliefSetting(entropy=0.003, credit={"bootstrap": True}),
     # Its goals pay 1, 10 and 100. Discounts, latent, entropy and weight as published with HyperX.
-    "multi-stage-rooms": Setting(
+    "multi-stage-rooms": BeliefSetting(
         "symlog",
         latent=10,
         entropy=0.1,
@@ -50,14 +50,16 @@ SETTINGS = {
 }
 
 
-def setting_of(env: str) -> Setting:
+def belief_setting_of(env: str) -> BeliefSetting:
     """Return the setting of a world, else of its family."""
-    return SETTINGS.get(base_name(env)) or SETTINGS.get(make(env).spec.family, Setting())
+    return BELIEF_SETTINGS.get(base_name(env)) or BELIEF_SETTINGS.get(
+        make(env).spec.family, BeliefSetting()
+    )
 
 
 def default(env: str, env_steps: int | None = None) -> Config:
     """Return our setting: RL²'s, where the policy reads a belief that the bound alone trains."""
-    setting = setting_of(env)
+    setting = belief_setting_of(env)
     config = rl2.default(env, setting.env_steps if env_steps is None else env_steps)
     agent: MemoryAgent = config.agent  # pyright: ignore[reportAssignmentType]
     # Predictions would train the core, which is the bound's alone.
@@ -87,7 +89,7 @@ def hyperx(env: str, env_steps: int | None = None) -> Config:
     agent: MemoryAgent = config.agent  # pyright: ignore[reportAssignmentType]
     replayed = agent.algorithm.replayed
     elbo = replace(replayed.objectives.elbo, bonus_coef=1.0)
-    novelty = Novelty(coef=1.0, bonus_coef=setting_of(env).novelty)
+    novelty = Novelty(coef=1.0, bonus_coef=belief_setting_of(env).novelty)
     objectives = replace(replayed.objectives, elbo=elbo, novelty=novelty)
     algorithm = replace(agent.algorithm, replayed=replace(replayed, objectives=objectives))
     return replace(config, agent_name="hyperx", agent=replace(agent, algorithm=algorithm))
@@ -95,7 +97,7 @@ def hyperx(env: str, env_steps: int | None = None) -> Config:
 
 def _replayed(env: str) -> Replayed:
     """Return what trains a belief; the rows that are kept are about as many in every world."""
-    objectives = Objectives(elbo=ELBO(coef=1.0, reward_kind=setting_of(env).reward_kind))
+    objectives = Objectives(elbo=ELBO(coef=1.0, reward_kind=belief_setting_of(env).reward_kind))
     trial_length = make(env).spec.trial_length
     return Replayed(objectives=objectives, capacity=max(STORED_ROWS // trial_length, 64))
 
